@@ -1,0 +1,200 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A script runs in namespaces of its own. What it takes for the host has its own
+// mounts, in which / is read-only and what must be written to is a tmpfs, its own
+// network with nothing but lo, its own process IDs and its own host name; so
+// nothing that it does or leaves can meet the real host, and everything that it
+// leaves can be seen. This program runs itself there, with the script's name in
+// sandboxEnv.
+const (
+	sandboxEnv = "GOCKER_CHECK_SCRIPT"
+	binEnv     = "GOCKER_CHECK_BIN"  // the directory with the program to check
+	stepEnv    = "GOCKER_CHECK_STEP" // the number of the step that it is
+)
+
+// timeout is how long a script may take, on a slow and busy machine.
+const timeout = time.Minute
+
+// A result is what came of a script.
+type result string
+
+const (
+	pass   result = "ok"
+	fail   result = "FAIL"
+	broken result = "BROKEN" // not the script's or the program's fault
+)
+
+// runScript runs one script against bin/gocker, which is step number, and returns
+// what came of it and everything that was printed.
+func runScript(script, bin string, number int) (result, string) {
+	var log bytes.Buffer
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = append(os.Environ(), sandboxEnv+"="+script, binEnv+"="+bin, stepEnv+"="+strconv.Itoa(number))
+	cmd.Stdout, cmd.Stderr = &log, &log
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID |
+			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
+		Pdeathsig: syscall.SIGKILL,
+	}
+	runtime.LockOSThread() // Pdeathsig is about this thread
+	defer runtime.UnlockOSThread()
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil: // the end of the sandbox's process 1 was the end of everything in it
+		return fail, fmt.Sprintf("%s\nno end after %v\n", log.String(), timeout)
+	case err == nil:
+		return pass, log.String()
+	case errors.As(err, &exit) && exit.ExitCode() == 1:
+		return fail, log.String()
+	}
+	return broken, fmt.Sprintf("%s\n%v\n", log.String(), err)
+}
+
+// insideSandbox furnishes the namespaces, runs script and returns the status to
+// exit with: 0 if it passed, 1 if it failed, 2 if it could not be run.
+func insideSandbox(script string) int {
+	if err := furnish(); err != nil {
+		fmt.Println("sandbox:", err)
+		return 2
+	}
+	number, err := strconv.Atoi(os.Getenv(stepEnv))
+	if err != nil {
+		fmt.Println("sandbox:", err)
+		return 2
+	}
+	before := hostState()
+	if !runTestscript(script, number) {
+		return 1
+	}
+	if left := leftovers(before); left != "" {
+		fmt.Printf("the script passes, but leaves behind:\n%s", left)
+		return 1
+	}
+	return 0
+}
+
+// checkDir is where the sandbox has what it needs itself, and scripts work.
+const checkDir = "/var/lib/check"
+
+// furnish turns the copies of the host's namespaces into a host for the script,
+// with the program to check in checkDir.
+func furnish() error {
+	program, err := os.ReadFile(filepath.Join(os.Getenv(binEnv), "gocker")) // which may be in /tmp
+	if err != nil {
+		return err
+	}
+	type m struct {
+		source, target, fstype string
+		flags                  uintptr
+	}
+	for _, m := range []m{
+		{"none", "/", "", unix.MS_REC | unix.MS_PRIVATE},
+		{"none", "/", "", unix.MS_REC | unix.MS_SHARED}, // as systemd has it
+		{"proc", "/proc", "proc", 0},
+		{"tmpfs", "/var/lib", "tmpfs", 0},
+		{"tmpfs", "/run", "tmpfs", 0},
+		{"tmpfs", "/tmp", "tmpfs", 0},
+		{"tmpfs", "/dev/shm", "tmpfs", 0},
+		{"none", "/", "", unix.MS_REMOUNT | unix.MS_BIND | unix.MS_RDONLY},
+	} {
+		if err := unix.Mount(m.source, m.target, m.fstype, m.flags, ""); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
+		}
+	}
+	if err := unix.Sethostname([]byte("host")); err != nil {
+		return fmt.Errorf("sethostname: %w", err)
+	}
+	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	}
+	if err := os.MkdirAll(checkDir+"/bin", 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(checkDir+"/bin/gocker", program, 0o755)
+}
+
+// hostState lists what a container could leave on its host, a line each.
+func hostState() []string {
+	var state []string
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) {
+		state = append(state, "mount "+strings.TrimSpace(line))
+	}
+	for { // orphans of the script have become our children
+		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
+			break
+		}
+	}
+	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, file := range processes {
+		if file == "/proc/1/cmdline" {
+			continue
+		}
+		if cmdline, err := os.ReadFile(file); err == nil {
+			state = append(state, fmt.Sprintf("process %s %q", filepath.Base(filepath.Dir(file)), cmdline))
+		}
+	}
+	interfaces, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*")
+	for _, dir := range interfaces {
+		state = append(state, "interface "+filepath.Base(dir))
+	}
+	// Images may stay, all of them complete, and nothing else.
+	filepath.WalkDir("/var/lib/gocker", func(path string, entry fs.DirEntry, err error) error {
+		switch depth := strings.Count(path, "/"); {
+		case err != nil:
+			return nil
+		case depth == 5 && filepath.Base(filepath.Dir(path)) == "containers", strings.Contains(entry.Name(), "partial"):
+			state = append(state, "file "+path)
+			return fs.SkipDir
+		case depth >= 5 && entry.IsDir():
+			return fs.SkipDir
+		}
+		return nil
+	})
+	running, _ := filepath.Glob("/run/gocker/containers/*")
+	for _, dir := range running {
+		state = append(state, "file "+dir)
+	}
+	return state
+}
+
+// leftovers returns what is there that was not there before, a line each. It gives
+// processes that were killed a moment to go.
+func leftovers(before []string) string {
+	var left strings.Builder
+	for range 20 {
+		left.Reset()
+		for _, line := range hostState() {
+			if !slices.Contains(before, line) {
+				left.WriteString(line + "\n")
+			}
+		}
+		if left.Len() == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return left.String()
+}

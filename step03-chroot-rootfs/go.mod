@@ -1,0 +1,8 @@
+module gocker/step03-chroot-rootfs
+
+go 1.26.0
+
+require (
+	github.com/spf13/pflag v1.1.0
+	golang.org/x/sys v0.49.0
+)
