@@ -33,15 +33,11 @@ func findImage(reference string) (dir string, config v1.ConfigFile, err error) {
 	if err != nil {
 		return "", config, err
 	}
-	dir, err = filepath.EvalSymlinks(refLink(ref))
-	if errors.Is(err, fs.ErrNotExist) {
-		err = pull(reference)
-		if err == nil {
-			dir, err = filepath.EvalSymlinks(refLink(ref))
+	dir = refLink(ref)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := pull(reference); err != nil {
+			return "", config, err
 		}
-	}
-	if err != nil {
-		return "", config, err
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
 	return dir, config, cmp.Or(err, json.Unmarshal(raw, &config))
@@ -108,7 +104,12 @@ func addImage(img v1.Image, ref name.Reference) error {
 		if err := os.WriteFile(filepath.Join(partial, "config.json"), raw, 0o644); err != nil {
 			return err
 		}
+		_, notTerminal := unix.IoctlGetTermios(2, unix.TCGETS)
 		for i, layer := range layers {
+			if notTerminal == nil {
+				fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
+				defer fmt.Fprint(os.Stderr, "\x1b[K") // leaves an empty line
+			}
 			if err := store(layer, config.RootFS.DiffIDs[i], partial); err != nil {
 				return fmt.Errorf("layer %s: %w", config.RootFS.DiffIDs[i], err)
 			}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -50,7 +49,7 @@ func initContainer(args []string) (int, error) {
 // enterWorkdir makes dir, if need be, and goes there. An image may leave it empty,
 // which means /.
 func enterWorkdir(dir string) error {
-	dir = path.Join("/", dir)
+	dir = filepath.Join("/", dir)
 	return cmp.Or(os.MkdirAll(dir, 0o755), os.Chdir(dir))
 }
 

@@ -10,10 +10,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -39,7 +37,7 @@ func store(layer v1.Layer, diffID v1.Hash, dir string) error {
 	}
 	defer u.root.Close()
 	sum := sha256.New()
-	stream := io.TeeReader(content, io.MultiWriter(sum, &progress{diffID: diffID}))
+	stream := io.TeeReader(content, sum)
 	if err := u.unpack(tar.NewReader(stream)); err != nil {
 		return err
 	}
@@ -74,7 +72,7 @@ func (u *unpacker) unpack(archive *tar.Reader) error {
 		} else if err != nil {
 			return err
 		}
-		name := path.Clean(header.Name)
+		name := filepath.Clean(header.Name)
 		if err := u.add(name, header, archive); err != nil {
 			return fmt.Errorf("%s: %w", header.Name, err)
 		}
@@ -83,12 +81,11 @@ func (u *unpacker) unpack(archive *tar.Reader) error {
 			dirs[name] = header
 		}
 	}
+	var err error
 	for name, header := range dirs { // again, for their times: every file made in them has changed those
-		if err := u.add(name, header, nil); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		err = cmp.Or(err, u.add(name, header, nil))
 	}
-	return nil
+	return err
 }
 
 // add makes the file name, or applies the whiteout that it is.
@@ -96,7 +93,7 @@ func (u *unpacker) add(name string, header *tar.Header, content io.Reader) error
 	if !filepath.IsLocal(name) {
 		return errors.New("its path leads out of the image")
 	}
-	dir, base := path.Dir(name), path.Base(name)
+	dir, base := filepath.Dir(name), filepath.Base(name)
 	if err := u.root.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -105,13 +102,13 @@ func (u *unpacker) add(name string, header *tar.Header, content io.Reader) error
 		return err
 	}
 	defer parent.Close()
-	for p := dir; !u.brought[p]; p = path.Dir(p) {
+	for p := dir; !u.brought[p]; p = filepath.Dir(p) {
 		u.brought[p] = true // ends at ".", whose Dir is "."
 	}
 	if hidden, ok := strings.CutPrefix(base, ".wh."); ok && hidden == ".wh..opq" {
 		return u.hide(dir)
 	} else if ok {
-		return u.hide(path.Join(dir, hidden))
+		return u.hide(filepath.Join(dir, hidden))
 	}
 	u.brought[name] = true
 	err = u.create(parent, name, header, content)
@@ -139,7 +136,7 @@ func (u *unpacker) hide(name string) error {
 		return nil
 	}
 	for _, entry := range entries {
-		err = cmp.Or(err, u.hide(path.Join(name, entry.Name())))
+		err = cmp.Or(err, u.hide(filepath.Join(name, entry.Name())))
 	}
 	return err
 }
@@ -159,11 +156,11 @@ func (u *unpacker) create(parent *os.File, name string, header *tar.Header, cont
 	case tar.TypeSymlink:
 		return u.root.Symlink(header.Linkname, name)
 	case tar.TypeLink:
-		return u.root.Link(path.Clean(header.Linkname), name)
+		return u.root.Link(filepath.Clean(header.Linkname), name)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		mode := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}
 		device := unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))
-		return unix.Mknodat(int(parent.Fd()), path.Base(name), mode[header.Typeflag], int(device))
+		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], int(device))
 	}
 	return fmt.Errorf("unknown type of tar entry %q", header.Typeflag)
 }
@@ -180,30 +177,12 @@ func (u *unpacker) setMetadata(parent *os.File, name string, header *tar.Header)
 		if !ok || strings.HasPrefix(attr, "trusted.overlay.") { // overlayfs's own, not for a layer to say
 			continue
 		}
-		path := fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), path.Base(name))
+		path := fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), filepath.Base(name))
 		if e := unix.Lsetxattr(path, attr, []byte(value), 0); e != nil && e != unix.EOPNOTSUPP {
 			err = cmp.Or(err, fmt.Errorf("setxattr %s: %w", attr, e))
 		}
 	}
 	mtime, e := unix.TimeToTimespec(header.ModTime)
 	times := []unix.Timespec{mtime, mtime}
-	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), path.Base(name), times, unix.AT_SYMLINK_NOFOLLOW))
-}
-
-// progress shows on a terminal how much was written to it.
-type progress struct {
-	diffID v1.Hash
-	bytes  int
-	shown  time.Time
-}
-
-func (p *progress) Write(b []byte) (int, error) {
-	p.bytes += len(b)
-	if time.Since(p.shown) > 100*time.Millisecond {
-		p.shown = time.Now()
-		if _, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil {
-			fmt.Fprintf(os.Stderr, "\x1b[Klayer %.12s: %.1f MB\r", p.diffID.Hex, float64(p.bytes)/1e6)
-		}
-	}
-	return len(b), nil
+	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), times, unix.AT_SYMLINK_NOFOLLOW))
 }

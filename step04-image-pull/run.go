@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +41,7 @@ func run(reference string, args []string) (status int, err error) {
 		return 0, fmt.Errorf("pipe: %w", err)
 	}
 	defer started.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{"init", id, filepath.Join(dir, "rootfs"), config.Config.WorkingDir}, argv...)...)
+	cmd := exec.Command("/proc/self/exe", append([]string{"init", id, dir + "/rootfs", config.Config.WorkingDir}, argv...)...)
 	cmd.Env = append(containerEnv(id), config.Config.Env...) // the last entry for a name wins
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{initEnd} // fd 3 in init
