@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	imagesDir = "/var/lib/gocker/images" // ID/config.json, where ID is the file's SHA-256, and what store adds
-	refsDir   = "/var/lib/gocker/refs"   // a symbolic link to images/ID for every name that was pulled
+	imagesDir = storeDir + "/images" // ID/config.json, where ID is the file's SHA-256, and what store adds
+	refsDir   = storeDir + "/refs"   // a symbolic link to images/ID for every name that was pulled
 )
 
 // findImage returns the directory and the configuration (OCI image-spec,

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+const storeDir = "/var/lib/gocker/step04" // later steps, which keep images in another way, have theirs above it
+
 // store unpacks layer, while it arrives, over what lower layers have put into
 // the directory rootfs in dir, and waits until all of it is on disk. The layer's
 // compressed bytes are verified by go-containerregistry, the tar archive in them
@@ -159,8 +161,8 @@ func (u *unpacker) create(parent *os.File, name string, header *tar.Header, cont
 		return u.root.Link(filepath.Clean(header.Linkname), name)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		mode := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}
-		device := unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))
-		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], int(device))
+		device := int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor)))
+		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], device)
 	}
 	return fmt.Errorf("unknown type of tar entry %q", header.Typeflag)
 }
@@ -183,6 +185,5 @@ func (u *unpacker) setMetadata(parent *os.File, name string, header *tar.Header)
 		}
 	}
 	mtime, e := unix.TimeToTimespec(header.ModTime)
-	times := []unix.Timespec{mtime, mtime}
-	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), times, unix.AT_SYMLINK_NOFOLLOW))
+	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW))
 }

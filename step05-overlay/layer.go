@@ -17,9 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layersDir has a directory for every layer, named by its diffID and shared by
-// all images that have the layer.
-const layersDir = "/var/lib/gocker/layers"
+const storeDir = "/var/lib/gocker"
+
+// layersDir has a directory for every layer, by its diffID, for all images.
+const layersDir = storeDir + "/layers"
 
 // layerDir is the directory of the layer diffID.
 func layerDir(diffID v1.Hash) string { return filepath.Join(layersDir, diffID.Hex) }
@@ -176,8 +177,8 @@ func (u *unpacker) create(parent *os.File, name string, header *tar.Header, cont
 		return u.root.Link(filepath.Clean(header.Linkname), name)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		mode := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}
-		device := unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor))
-		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], int(device))
+		device := int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor)))
+		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], device)
 	}
 	return fmt.Errorf("unknown type of tar entry %q", header.Typeflag)
 }
@@ -200,6 +201,5 @@ func (u *unpacker) setMetadata(parent *os.File, name string, header *tar.Header)
 		}
 	}
 	mtime, e := unix.TimeToTimespec(header.ModTime)
-	times := []unix.Timespec{mtime, mtime}
-	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), times, unix.AT_SYMLINK_NOFOLLOW))
+	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW))
 }

@@ -168,7 +168,7 @@ func hostState() []string {
 		case depth == 5 && filepath.Base(filepath.Dir(path)) == "containers", strings.Contains(entry.Name(), "partial"):
 			state = append(state, "file "+path)
 			return fs.SkipDir
-		case depth >= 5 && entry.IsDir():
+		case depth >= 6 && entry.IsDir():
 			return fs.SkipDir
 		}
 		return nil
