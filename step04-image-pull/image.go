@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -97,19 +98,19 @@ func addImage(img v1.Image, ref name.Reference) error {
 	dir, partial := filepath.Join(imagesDir, id.Hex), filepath.Join(imagesDir, "partial")
 	defer os.RemoveAll(partial) // nothing is left of it if all goes well
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := cmp.Or(os.RemoveAll(partial), os.Mkdir(partial, 0o755)); err != nil {
+		err := cmp.Or(os.RemoveAll(partial), os.Mkdir(partial, 0o755),
+			// Now, so that what syncs the layers to disk syncs this as well.
+			os.WriteFile(filepath.Join(partial, "config.json"), raw, 0o644))
+		if err != nil {
 			return err
 		}
-		// First, so that what syncs the last layer to disk syncs this as well.
-		if err := os.WriteFile(filepath.Join(partial, "config.json"), raw, 0o644); err != nil {
-			return err
+		progress := io.Discard
+		if _, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil {
+			progress = os.Stderr
+			defer fmt.Fprint(os.Stderr, "\x1b[K") // leaves an empty line
 		}
-		_, notTerminal := unix.IoctlGetTermios(2, unix.TCGETS)
 		for i, layer := range layers {
-			if notTerminal == nil {
-				fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
-				defer fmt.Fprint(os.Stderr, "\x1b[K") // leaves an empty line
-			}
+			fmt.Fprintf(progress, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
 			if err := store(layer, config.RootFS.DiffIDs[i], partial); err != nil {
 				return fmt.Errorf("layer %s: %w", config.RootFS.DiffIDs[i], err)
 			}

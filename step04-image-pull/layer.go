@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ func store(layer v1.Layer, diffID v1.Hash, dir string) error {
 	if _, err := io.Copy(io.Discard, stream); err != nil { // what follows the archive's end counts too
 		return err
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); got != diffID.Hex {
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != diffID.Hex {
 		return fmt.Errorf("the digest of its content is sha256:%s", got)
 	}
 	top, err := u.root.Open(".")
@@ -114,8 +113,8 @@ func (u *unpacker) add(name string, header *tar.Header, content io.Reader) error
 	}
 	u.brought[name] = true
 	err = u.create(parent, name, header, content)
-	if old, e := u.root.Lstat(name); errors.Is(err, fs.ErrExist) && e == nil {
-		if old.IsDir() && header.Typeflag == tar.TypeDir {
+	if errors.Is(err, fs.ErrExist) {
+		if old, e := u.root.Lstat(name); e == nil && old.IsDir() && header.Typeflag == tar.TypeDir {
 			err = nil
 		} else if err = u.root.RemoveAll(name); err == nil {
 			err = u.create(parent, name, header, content)

@@ -39,33 +39,15 @@ var images = map[string]func() (v1.Image, error){
 
 	"zstd":         func() (v1.Image, error) { return onLab(compression.ZStd, labimage.File("packed", 0o644, "zstd\n")) },
 	"uncompressed": func() (v1.Image, error) { return onLab(compression.None, labimage.File("packed", 0o644, "none\n")) },
-	"configured": func() (v1.Image, error) {
-		lab, err := labimage.Lab()
-		if err != nil {
-			return nil, err
-		}
-		return labimage.Image(lab, func(c *v1.Config) {
-			c.Entrypoint, c.Cmd = []string{"echo", "entrypoint"}, []string{"cmd"}
-		})
-	},
-	"environment": func() (v1.Image, error) {
-		lab, err := labimage.Lab()
-		if err != nil {
-			return nil, err
-		}
-		return labimage.Image(lab, func(c *v1.Config) {
-			c.Cmd = []string{"sh", "-c", "env"}
-			c.Env = append(c.Env, "COLOUR=blue", "HOME=/srv")
-			c.WorkingDir = "/srv/made/by/gocker"
-		})
-	},
-	"no-command": func() (v1.Image, error) {
-		img, err := labimage.Lab()
-		if err != nil {
-			return nil, err
-		}
-		return labimage.Image(img, func(c *v1.Config) { c.Cmd = nil })
-	},
+	"configured": configured(func(c *v1.Config) {
+		c.Entrypoint, c.Cmd = []string{"echo", "entrypoint"}, []string{"cmd"}
+	}),
+	"environment": configured(func(c *v1.Config) {
+		c.Cmd = []string{"sh", "-c", "env"}
+		c.Env = append(c.Env, "COLOUR=blue", "HOME=/srv")
+		c.WorkingDir = "/srv/made/by/gocker"
+	}),
+	"no-command": configured(func(c *v1.Config) { c.Cmd = nil }),
 	"big": func() (v1.Image, error) {
 		return onLab(compression.GZip, labimage.File("big", 0o644, strings.Repeat("gocker!\n", 8<<20)))
 	},
@@ -80,16 +62,33 @@ var images = map[string]func() (v1.Image, error){
 	"whiteout-up":  bad(labimage.Symlink("dir", "/run/outside"), labimage.File("dir/.wh.file", 0o644, "")),
 	"whiteout-dot": bad(labimage.File(".wh...", 0o644, ""), labimage.File("a/.wh...", 0o644, "")),
 	"not-a-tar": func() (v1.Image, error) {
-		return onLabRaw([]byte(strings.Repeat("this is no tar archive. ", 100)))
+		return onLabRaw(compression.GZip, []byte(strings.Repeat("this is no tar archive. ", 100)))
 	},
 	"cut-tar": func() (v1.Image, error) {
 		content, err := labimage.Tar(labimage.File("file", 0o644, strings.Repeat("x", 2000)))
 		if err != nil {
 			return nil, err
 		}
-		return onLabRaw(content[:1024])
+		return onLabRaw(compression.GZip, content[:1024])
 	},
-	"wrong-diffid": func() (v1.Image, error) {
+	"wrong-diffid":    diffIDs(func(ids []v1.Hash) []v1.Hash { ids[1].Hex = strings.Repeat("0", 64); return ids }),
+	"too-few-diffids": diffIDs(func(ids []v1.Hash) []v1.Hash { return ids[:1] }),
+}
+
+// configured is the lab image with another configuration.
+func configured(configure func(*v1.Config)) func() (v1.Image, error) {
+	return func() (v1.Image, error) {
+		lab, err := labimage.Lab()
+		if err != nil {
+			return nil, err
+		}
+		return labimage.Image(lab, configure)
+	}
+}
+
+// diffIDs is an image of two layers whose configuration lists others.
+func diffIDs(change func([]v1.Hash) []v1.Hash) func() (v1.Image, error) {
+	return func() (v1.Image, error) {
 		img, err := onLab(compression.GZip, labimage.File("file", 0o644, "content"))
 		if err != nil {
 			return nil, err
@@ -99,22 +98,9 @@ var images = map[string]func() (v1.Image, error){
 			return nil, err
 		}
 		config = config.DeepCopy()
-		config.RootFS.DiffIDs[1].Hex = strings.Repeat("0", 64)
+		config.RootFS.DiffIDs = change(config.RootFS.DiffIDs)
 		return mutate.ConfigFile(img, config)
-	},
-	"too-few-diffids": func() (v1.Image, error) {
-		img, err := onLab(compression.GZip, labimage.File("file", 0o644, "content"))
-		if err != nil {
-			return nil, err
-		}
-		config, err := img.ConfigFile()
-		if err != nil {
-			return nil, err
-		}
-		config = config.DeepCopy()
-		config.RootFS.DiffIDs = config.RootFS.DiffIDs[:1]
-		return mutate.ConfigFile(img, config)
-	},
+	}
 }
 
 // bad is an image whose second layer has entries that no honest layer has.
@@ -128,20 +114,12 @@ func onLab(with compression.Compression, entries ...labimage.Entry) (v1.Image, e
 	if err != nil {
 		return nil, err
 	}
-	layer, err := labimage.Layer(content, with)
-	if err != nil {
-		return nil, err
-	}
-	lab, err := labimage.Lab()
-	if err != nil {
-		return nil, err
-	}
-	return labimage.Image(lab, nil, layer)
+	return onLabRaw(with, content)
 }
 
 // onLabRaw is the lab image with a layer of content, which need not be a tar.
-func onLabRaw(content []byte) (v1.Image, error) {
-	layer, err := labimage.Layer(content, compression.GZip)
+func onLabRaw(with compression.Compression, content []byte) (v1.Image, error) {
+	layer, err := labimage.Layer(content, with)
 	if err != nil {
 		return nil, err
 	}
@@ -158,6 +136,7 @@ func onLabRaw(content []byte) (v1.Image, error) {
 //	status N         every request is answered with the HTTP status N
 //	password         it wants the user lab with the password secret
 //	half             a layer ends in the middle, and so does the connection
+//	stall            a layer stops coming in the middle, and the connection stays
 //	manifest, config, layer   that is not quite what its digest says
 //	index            every image is an index that has another platform's image first
 //	other-platform   every image is an index that has only another platform's
@@ -209,7 +188,7 @@ func (r *labRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	isConfig := bytes.Contains(body, []byte(`"rootfs"`))
 	switch {
 	case req.Method != http.MethodGet || answer.Code != http.StatusOK:
-	case r.fault == "half" && isBlob && !isConfig:
+	case (r.fault == "half" || r.fault == "stall") && isBlob && !isConfig:
 		body = body[:len(body)/2] // fewer bytes than Content-Length says
 	case r.fault == "manifest" && strings.Contains(req.URL.Path, "/manifests/"):
 		body = append(bytes.Clone(body), '\n') // the same JSON with another digest
@@ -223,6 +202,10 @@ func (r *labRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.WriteHeader(answer.Code)
 	w.Write(body)
+	if r.fault == "stall" && len(body) < answer.Body.Len() {
+		http.NewResponseController(w).Flush()
+		<-req.Context().Done()
+	}
 }
 
 // provide puts the image that req is about into the store.

@@ -13,6 +13,7 @@ import (
 	"path"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/compression"
@@ -143,8 +144,11 @@ func add(base v1.Image, configure func(*v1.Config), entries ...Entry) (v1.Image,
 	return Image(base, configure, layer)
 }
 
-// Lab is busybox, the host's static one, with the files that programs expect.
-func Lab() (v1.Image, error) {
+// Lab is busybox, the host's static one, with the files that programs expect. It
+// is built once in a process: it is under nearly every other image.
+var Lab = sync.OnceValues(lab)
+
+func lab() (v1.Image, error) {
 	content, applets, err := busybox()
 	if err != nil {
 		return nil, err
