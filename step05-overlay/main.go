@@ -11,6 +11,7 @@ import (
 	"runtime"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 const usage = `usage: gocker run IMAGE [CMD [ARG...]] | gocker pull IMAGE`
@@ -29,6 +30,7 @@ const (
 func init() { runtime.LockOSThread() }
 
 func main() {
+	unix.Umask(0o022) // docker's: what is made for a container does not depend on who calls
 	status, err := gocker(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gocker:", err)

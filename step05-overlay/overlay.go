@@ -11,53 +11,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// containersDir has a directory for every container that runs: upper, which takes
-// what the container writes, work for overlayfs itself, and merged to mount on.
-// It is not in /run, which is memory: an apt-get install in a container would
-// fill it.
+// containersDir has a directory for every container that runs. It is not in /run,
+// which is memory: an apt-get install in a container would fill it.
 const containersDir = "/var/lib/gocker/containers"
 
-// makeContainerDir makes the directory for the container id. remove deletes it;
-// if gocker is killed before, the next makeContainerDir does.
-func makeContainerDir(id string) (dir string, remove func() error, err error) {
-	dir = filepath.Join(containersDir, id)
-	if err := os.MkdirAll(containersDir, 0o700); err != nil {
-		return "", nil, err
+// claimDir makes the directory parent/id and returns it locked: in use, until the
+// file is closed. What killed gockers have left in parent nobody has locked any
+// more; remove takes it away.
+func claimDir(parent, id string, remove func(dir string) error) (*os.File, error) {
+	if err := os.MkdirAll(parent, 0o700); err != nil {
+		return nil, err
 	}
-	all, err := lockDir(containersDir, unix.LOCK_EX)
+	all, err := lockDir(parent, unix.LOCK_EX)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
-	defer all.Close() // from here on dir is seen, and seen to be locked
+	defer all.Close() // from here on parent/id is seen, and seen to be locked
 	entries, err := all.ReadDir(0)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	for _, entry := range entries {
-		orphan := filepath.Join(containersDir, entry.Name())
+		orphan := filepath.Join(parent, entry.Name())
 		if lock, err := lockDir(orphan, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			os.RemoveAll(orphan) // if that fails, the next container tries again
+			remove(orphan) // if that fails, the next container tries again
 			lock.Close()
 		}
 	}
-	for _, d := range []string{dir, dir + "/upper", dir + "/work", dir + "/merged"} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return "", nil, errors.Join(err, os.RemoveAll(dir))
-		}
+	dir := filepath.Join(parent, id)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, err
 	}
 	lock, err := lockDir(dir, unix.LOCK_EX)
 	if err != nil {
-		return "", nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, remove(dir))
 	}
-	remove = func() error { return errors.Join(os.RemoveAll(dir), lock.Close()) }
-	return dir, remove, nil
+	return lock, nil
 }
 
 // lockDir opens and locks the directory dir; how says what happens if another
 // process has it locked. Closing the file unlocks, and so does the end of the
 // process, whatever ends it: flock(2).
 func lockDir(dir string, how int) (*os.File, error) {
-	file, err := os.Open(dir)
+	file, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -67,10 +63,15 @@ func lockDir(dir string, how int) (*os.File, error) {
 	return file, nil
 }
 
-// mountOverlay mounts on merged in the container's directory dir what is in the
-// directories layers, the lowest first, under what upper has:
-// Documentation/filesystems/overlayfs.rst in the kernel.
+// mountOverlay makes in dir, the container's, merged and mounts on it the directories
+// layers, the lowest first, under upper, which takes what the container writes; work
+// is overlayfs's own: Documentation/filesystems/overlayfs.rst in the kernel.
 func mountOverlay(dir string, layers []string) error {
+	for _, name := range []string{"/upper", "/work", "/merged"} {
+		if err := os.Mkdir(dir+name, 0o755); err != nil {
+			return err
+		}
+	}
 	// All options together must fit into a page, 4096 bytes, and 128 layers would
 	// not, with paths of 87 bytes. As open files they have shorter ones.
 	lower := make([]string, len(layers))

@@ -35,17 +35,16 @@ func run(reference string, args []string) (status int, err error) {
 	signals := make(chan os.Signal, 16) // from now on no signal ends gocker before it has cleaned up
 	signal.Notify(signals, forwarded...)
 
-	// Prepare. The container's files come from all layers and go to a directory of
-	// its own.
+	// Prepare. The container's files come from layers and go to a directory of its own.
 	var layers []string
 	for _, diffID := range config.RootFS.DiffIDs {
 		layers = append(layers, layerDir(diffID))
 	}
-	dir, remove, err := makeContainerDir(id)
+	dir, err := claimDir(containersDir, id, os.RemoveAll)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(dir.Name()), dir.Close()) }()
 
 	// The child is this same program, started again as "gocker init".
 	// Its end of the pipe is closed by its execve(2) or its death.
@@ -54,7 +53,7 @@ func run(reference string, args []string) (status int, err error) {
 		return 0, fmt.Errorf("pipe: %w", err)
 	}
 	defer started.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{"init", id, dir, strings.Join(layers, ":"), config.Config.WorkingDir}, argv...)...)
+	cmd := exec.Command("/proc/self/exe", append([]string{"init", id, dir.Name(), strings.Join(layers, ":"), config.Config.WorkingDir}, argv...)...)
 	cmd.Env = append(containerEnv(id), config.Config.Env...) // the last entry for a name wins
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{initEnd} // fd 3 in init
