@@ -21,9 +21,9 @@ import (
 
 // A script runs in namespaces of its own. What it takes for the host has its own
 // mounts, in which / is read-only and what must be written to is a tmpfs, its own
-// network with nothing but lo, its own process IDs and its own host name; so
-// nothing that it does or leaves can meet the real host, and everything that it
-// leaves can be seen. This program runs itself there, with the script's name in
+// cgroups, its own network with nothing but lo, its own process IDs and its own host
+// name; so nothing that it does or leaves can meet the real host, and everything that
+// it leaves can be seen. This program runs itself there, with the script's name in
 // sandboxEnv.
 const (
 	sandboxEnv = "GOCKER_CHECK_SCRIPT"
@@ -46,11 +46,24 @@ const (
 // runScript runs one script against bin/gocker, which is step number, and returns
 // what came of it and everything that was printed.
 func runScript(script, bin string, number int) (result, string) {
+	cgroups, removeCgroups, err := makeCgroups()
+	if err != nil {
+		return broken, fmt.Sprintf("cgroups: %v\n", err)
+	}
+	res, log := runSandbox(script, bin, number, cgroups)
+	if err := removeCgroups(); err != nil {
+		return broken, fmt.Sprintf("%s\ncgroups: %v\n", log, err)
+	}
+	return res, log
+}
+
+// runSandbox is runScript with cgroups for the sandbox.
+func runSandbox(script, bin string, number int, cgroups []string) (result, string) {
 	var log bytes.Buffer
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), sandboxEnv+"="+script, binEnv+"="+bin, stepEnv+"="+strconv.Itoa(number))
+	cmd.Env = append(os.Environ(), sandboxEnv+"="+script, binEnv+"="+bin, stepEnv+"="+strconv.Itoa(number), cgroupsEnv+"="+strings.Join(cgroups, ":"))
 	cmd.Stdout, cmd.Stderr = &log, &log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID |
@@ -123,6 +136,9 @@ func furnish() error {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
 	}
+	if err := mountCgroups(filepath.SplitList(os.Getenv(cgroupsEnv))); err != nil {
+		return err
+	}
 	if err := unix.Sethostname([]byte("host")); err != nil {
 		return fmt.Errorf("sethostname: %w", err)
 	}
@@ -159,6 +175,12 @@ func hostState() []string {
 	interfaces, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*")
 	for _, dir := range interfaces {
 		state = append(state, "interface "+filepath.Base(dir))
+	}
+	for _, dir := range filepath.SplitList(os.Getenv(cgroupsEnv)) {
+		cgroups, _ := filepath.Glob(filepath.Dir(dir) + "/gocker/*/cgroup.procs")
+		for _, file := range cgroups {
+			state = append(state, "cgroup "+filepath.Dir(file))
+		}
 	}
 	// Images may stay, all of them complete, and nothing else.
 	filepath.WalkDir("/var/lib/gocker", func(path string, entry fs.DirEntry, err error) error {
