@@ -98,8 +98,13 @@ func needRoot() error {
 	return nil
 }
 
-// repository is the directory with go.work, found from where this file was compiled.
+// repository is the directory with go.work, found from where this file was compiled;
+// or, where there is no Go, another with directories for the steps, each with a program
+// gocker.
 func repository() (string, error) {
+	if dir := os.Getenv("GOCKER_CHECK_STEPS"); dir != "" {
+		return dir, nil
+	}
 	_, file, _, _ := runtime.Caller(0)
 	for dir := filepath.Dir(file); dir != "/"; dir = filepath.Dir(dir) {
 		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {

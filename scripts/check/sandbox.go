@@ -29,10 +29,17 @@ const (
 	sandboxEnv = "GOCKER_CHECK_SCRIPT"
 	binEnv     = "GOCKER_CHECK_BIN"  // the directory with the program to check
 	stepEnv    = "GOCKER_CHECK_STEP" // the number of the step that it is
+	timeoutEnv = "GOCKER_CHECK_TIMEOUT"
 )
 
-// timeout is how long a script may take, on a slow and busy machine.
-const timeout = time.Minute
+// timeout is how long a script may take, on a slow and busy machine. An emulated one
+// needs more, and says so in timeoutEnv.
+func timeout() time.Duration {
+	if d, err := time.ParseDuration(os.Getenv(timeoutEnv)); err == nil {
+		return d
+	}
+	return time.Minute
+}
 
 // A result is what came of a script.
 type result string
@@ -60,7 +67,7 @@ func runScript(script, bin string, number int) (result, string) {
 // runSandbox is runScript with cgroups for the sandbox.
 func runSandbox(script, bin string, number int, cgroups []string) (result, string) {
 	var log bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout())
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), sandboxEnv+"="+script, binEnv+"="+bin, stepEnv+"="+strconv.Itoa(number), cgroupsEnv+"="+strings.Join(cgroups, ":"))
@@ -76,7 +83,7 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil: // the end of the sandbox's process 1 was the end of everything in it
-		return fail, fmt.Sprintf("%s\nno end after %v\n", log.String(), timeout)
+		return fail, fmt.Sprintf("%s\nno end after %v\n", log.String(), timeout())
 	case err == nil:
 		return pass, log.String()
 	case errors.As(err, &exit) && exit.ExitCode() == 1:
