@@ -81,6 +81,9 @@ func makeCgroup(id string, max limits) (c cgroup, err error) {
 	}
 	for _, m := range hierarchies.FindAllStringSubmatch(string(mounts), -1) {
 		root, isV2 := m[1], m[2] != ""
+		if _, err := os.Stat(root + "/cgroup.procs"); err != nil { // another mount hides it
+			continue
+		}
 		dir, err := claimDir(root+"/gocker", id, removeCgroup)
 		if errors.Is(err, fs.ErrExist) { // this hierarchy is mounted twice
 			continue
@@ -96,6 +99,9 @@ func makeCgroup(id string, max limits) (c cgroup, err error) {
 		if err := cmp.Or(enableControllers(root), enableControllers(root+"/gocker")); err != nil {
 			return c, err
 		}
+	}
+	if len(c.dirs) == 0 {
+		return c, errors.New("no cgroup hierarchy is mounted; try: mount -t cgroup2 none /sys/fs/cgroup")
 	}
 	return c, c.limit(max)
 }

@@ -9,6 +9,10 @@ import (
 
 // TestMain lets the test binary be the program that runs inside the sandbox.
 func TestMain(m *testing.M) {
+	if os.Getenv(internetEnv) != "" {
+		fmt.Fprintln(os.Stderr, "internet:", internet())
+		os.Exit(1)
+	}
 	if script := os.Getenv(sandboxEnv); script != "" {
 		os.Exit(insideSandbox(script))
 	}

@@ -19,6 +19,10 @@ import (
 )
 
 func main() {
+	if os.Getenv(internetEnv) != "" {
+		fmt.Fprintln(os.Stderr, "internet:", internet())
+		os.Exit(1)
+	}
 	if script := os.Getenv(sandboxEnv); script != "" {
 		os.Exit(insideSandbox(script))
 	}

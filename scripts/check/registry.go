@@ -47,6 +47,10 @@ var images = map[string]func() (v1.Image, error){
 		c.Env = append(c.Env, "COLOUR=blue", "HOME=/srv")
 		c.WorkingDir = "/srv/made/by/gocker"
 	}),
+	"linked-etc": func() (v1.Image, error) {
+		return onLab(compression.GZip, labimage.Symlink("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
+			labimage.Symlink("etc/hosts", "/nowhere/hosts"))
+	},
 	"no-command": configured(func(c *v1.Config) { c.Cmd = nil }),
 	"big": func() (v1.Image, error) {
 		return onLab(compression.GZip, labimage.File("big", 0o644, strings.Repeat("gocker!\n", 8<<20)))

@@ -95,11 +95,10 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 // insideSandbox furnishes the namespaces, runs script and returns the status to
 // exit with: 0 if it passed, 1 if it failed, 2 if it could not be run.
 func insideSandbox(script string) int {
-	if err := furnish(); err != nil {
-		fmt.Println("sandbox:", err)
-		return 2
-	}
 	number, err := strconv.Atoi(os.Getenv(stepEnv))
+	if err == nil {
+		err = furnish(number)
+	}
 	if err != nil {
 		fmt.Println("sandbox:", err)
 		return 2
@@ -119,8 +118,8 @@ func insideSandbox(script string) int {
 const checkDir = "/var/lib/check"
 
 // furnish turns the copies of the host's namespaces into a host for the script,
-// with the program to check in checkDir.
-func furnish() error {
+// with the program to check, step number, in checkDir.
+func furnish(number int) error {
 	program, err := os.ReadFile(filepath.Join(os.Getenv(binEnv), "gocker")) // which may be in /tmp
 	if err != nil {
 		return err
@@ -149,8 +148,13 @@ func furnish() error {
 	if err := unix.Sethostname([]byte("host")); err != nil {
 		return fmt.Errorf("sethostname: %w", err)
 	}
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	if err := ip("link set lo up"); err != nil {
+		return err
+	}
+	if number >= 7 {
+		if err := startInternet(); err != nil {
+			return err
+		}
 	}
 	if err := os.MkdirAll(checkDir+"/bin", 0o755); err != nil {
 		return err
@@ -181,7 +185,15 @@ func hostState() []string {
 	}
 	interfaces, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*")
 	for _, dir := range interfaces {
-		state = append(state, "interface "+filepath.Base(dir))
+		if name := filepath.Base(dir); name != "gocker0" { // the bridge may stay
+			state = append(state, "interface "+name)
+		}
+	}
+	tables, _ := exec.Command("nft", "list", "tables").Output()
+	for line := range strings.Lines(string(tables)) {
+		if line != "table ip gocker\n" { // and so may the one table
+			state = append(state, strings.TrimSpace(line))
+		}
 	}
 	for _, dir := range filepath.SplitList(os.Getenv(cgroupsEnv)) {
 		cgroups, _ := filepath.Glob(filepath.Dir(dir) + "/gocker/*/cgroup.procs")

@@ -30,6 +30,7 @@ import (
 //	$IMAGE   what to run a command in: nothing in steps 01 and 02, a root file
 //	         system in step 03, and from 04 on the name of the lab image
 //	$LAB_DIGEST   the digest of the lab image's manifest, from step 04 on
+//	$SERVER  the address of an HTTP server behind the host, from step 07 on
 //
 // An argument that is empty, as $IMAGE is at first, is none.
 func runTestscript(script string, number int) bool {
@@ -47,6 +48,7 @@ func runTestscript(script string, number int) bool {
 		Files:       []string{file},
 		WorkdirRoot: checkDir,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("SERVER", serverAddress)
 			env.Setenv("PATH", checkDir+"/bin:"+os.Getenv("PATH"))
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
 			switch {
