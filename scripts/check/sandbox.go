@@ -95,6 +95,9 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 // insideSandbox furnishes the namespaces, runs script and returns the status to
 // exit with: 0 if it passed, 1 if it failed, 2 if it could not be run.
 func insideSandbox(script string) int {
+	if os.Getpid() == 1 {
+		return reap()
+	}
 	number, err := strconv.Atoi(os.Getenv(stepEnv))
 	if err == nil {
 		err = furnish(number)
@@ -112,6 +115,28 @@ func insideSandbox(script string) int {
 		return 1
 	}
 	return 0
+}
+
+// reap does what process 1 of every host does, and waits for orphans. The rest of the
+// sandbox's work it leaves to a child, with whose end it ends.
+func reap() int {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		fmt.Println("sandbox:", err)
+		return 2
+	}
+	for {
+		var status unix.WaitStatus
+		switch pid, err := unix.Wait4(-1, &status, 0, nil); {
+		case err == unix.EINTR:
+		case err != nil:
+			fmt.Println("sandbox: wait:", err)
+			return 2
+		case pid == cmd.Process.Pid:
+			return status.ExitStatus()
+		}
+	}
 }
 
 // checkDir is where the sandbox has what it needs itself, and scripts work.
@@ -169,16 +194,8 @@ func hostState() []string {
 	for line := range strings.Lines(string(mounts)) {
 		state = append(state, "mount "+strings.TrimSpace(line))
 	}
-	for { // orphans of the script have become our children
-		if pid, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); err != nil || pid <= 0 {
-			break
-		}
-	}
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, file := range processes {
-		if file == "/proc/1/cmdline" {
-			continue
-		}
 		if cmdline, err := os.ReadFile(file); err == nil {
 			state = append(state, fmt.Sprintf("process %s %q", filepath.Base(filepath.Dir(file)), cmdline))
 		}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// initContainer is the child's half of run: it is alone in its new namespaces,
+// furnishes them and becomes the command. args are the container's ID, its
+// directory, its layers, its working directory and the command with its
+// arguments. It returns only if it fails.
+func initContainer(args []string) (int, error) {
+	if err := checkCaller("init", "run"); err != nil {
+		return 0, err
+	}
+	cgroups, pids, args := filepath.SplitList(args[0]), args[1], args[2:]
+	id, dir, layers, workdir, argv := args[0], args[1], strings.Split(args[2], ":"), args[3], args[4:]
+
+	// Signals for the command that reach us as well, as ^C does, must not end us
+	// before we are the command; run hands them on.
+	signal.Notify(make(chan os.Signal, 1), forwarded...)
+	nw, err := receiveNetwork(5)
+	if err != nil {
+		return 0, nil // run has failed, and says why
+	}
+	for _, step := range []func() error{
+		closeOnExec,
+		func() error { return joinCgroups(cgroups) },
+		func() error { return setHostname(id) },
+		mountPrivate,
+		func() error { return mountOverlay(dir, layers) },
+		func() error { return enterRootfs(dir + "/merged") },
+		mountProc,
+		mountSys,
+		mountDev,
+		func() error { return configureNetwork(id, nw) },
+		func() error { return enterWorkdir(workdir) },
+		announce,
+		func() error { return limitPids(4, pids) },
+	} {
+		if err := step(); err != nil {
+			return 0, err
+		}
+	}
+	return execve(argv, os.Environ())
+}
+
+// checkCaller fails if it is not gocker's command caller that has started this one:
+// fd 3 is not the pipe that it makes, and the namespaces are the host's.
+func checkCaller(command, caller string) error {
+	var fd3 unix.Stat_t
+	if err := unix.Fstat(3, &fd3); err != nil || fd3.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return fmt.Errorf("%s: only gocker %s calls this", command, caller)
+	}
+	return nil
+}
+
+// announce tells run, through fd 3, that the container is ready for others to enter,
+// and waits until it has said so and closes fd 5.
+func announce() error {
+	if _, err := unix.Write(3, []byte{0}); err != nil {
+		return err
+	}
+	for n := 1; n > 0; {
+		n, _ = unix.Read(5, make([]byte, 1))
+	}
+	return nil
+}
+
+// enterWorkdir makes dir, if need be, and goes there. An image may leave it empty,
+// which means /.
+func enterWorkdir(dir string) error {
+	dir = filepath.Join("/", dir)
+	return cmp.Or(os.MkdirAll(dir, 0o755), os.Chdir(dir))
+}
+
+// closeOnExec lets the command inherit stdin, stdout and stderr and no other
+// file: neither the pipe to run nor what gocker's caller had left open, which
+// may well be a way out of the container (CVE-2024-21626 was one in runc).
+func closeOnExec() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, file := range open {
+		if fd, _ := strconv.Atoi(file.Name()); fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// execve replaces this process by the command argv with the environment env. A
+// name without a slash is looked for in the PATH of env, as execvp(3) does. It
+// returns only if it fails, with the status that says how.
+func execve(argv, env []string) (int, error) {
+	candidates := []string{argv[0]}
+	if argv[0] != "" && !strings.Contains(argv[0], "/") {
+		candidates = nil
+		for _, dir := range filepath.SplitList(getenv(env, "PATH")) {
+			candidates = append(candidates, filepath.Join(dir, argv[0]))
+		}
+	}
+	status, err := statusNotFound, fmt.Errorf("%s: command not found", argv[0])
+	for _, path := range candidates {
+		e := unix.Exec(path, argv, env)
+		if _, missing := os.Stat(path); missing != nil && e != unix.EACCES {
+			continue
+		}
+		if e == unix.ENOENT {
+			e = errors.New("its interpreter (#! line or dynamic linker) does not exist")
+		}
+		status, err = statusNotExecutable, fmt.Errorf("exec %s: %w", path, e)
+		if e != unix.EACCES { // only a file we may not execute lets the search go on
+			break
+		}
+	}
+	return status, err
+}
+
+// getenv returns the value of the last entry for key in env, or "".
+func getenv(env []string, key string) (value string) {
+	for _, entry := range env {
+		if k, v, _ := strings.Cut(entry, "="); k == key {
+			value = v
+		}
+	}
+	return value
+}
