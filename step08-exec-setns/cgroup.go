@@ -70,7 +70,7 @@ type cgroup struct {
 }
 
 // hierarchies matches the lines of /proc/self/mountinfo, proc(5), for them.
-var hierarchies = regexp.MustCompile(`(?m)^(?:\S+ ){4}(\S+) .* - (?:(cgroup2) .*|cgroup .*\b(?:cpu|cpuacct|memory|pids)\b.*)$`)
+var hierarchies = regexp.MustCompile(`(?m)^\S+ \S+ (\S+) \S+ (\S+) .* - (?:(cgroup2) .*|cgroup .*\b(?:cpu|cpuacct|memory|pids)\b.*)$`)
 
 // makeCgroup makes the cgroup of the container id. What it returns is to be removed
 // even if it fails.
@@ -79,15 +79,15 @@ func makeCgroup(id string, max limits) (c cgroup, err error) {
 	if err != nil {
 		return c, err
 	}
+	seen := map[string]bool{}
 	for _, m := range hierarchies.FindAllStringSubmatch(string(mounts), -1) {
-		root, isV2 := m[1], m[2] != ""
-		if _, err := os.Stat(root + "/cgroup.procs"); err != nil { // another mount hides it
-			continue
+		device, root, isV2 := m[1], m[2], m[3] != ""
+		if _, err := os.Stat(root + "/cgroup.procs"); err != nil || seen[device] {
+			continue // hidden by another mount, or mounted twice
 		}
+		seen[device] = true
 		dir, err := claimDir(root+"/gocker", id, removeCgroup)
-		if errors.Is(err, fs.ErrExist) { // this hierarchy is mounted twice
-			continue
-		} else if err != nil {
+		if err != nil {
 			return c, err
 		}
 		c.dirs = append(c.dirs, dir)

@@ -92,7 +92,7 @@ func Layer(content []byte, with compression.Compression) (v1.Layer, error) {
 		compression.None: types.OCIUncompressedLayer,
 	}[with]
 	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
-	return tarball.LayerFromOpener(open, tarball.WithCompression(with), tarball.WithMediaType(mediaType))
+	return tarball.LayerFromOpener(open, tarball.WithCompression(with), tarball.WithMediaType(mediaType), tarball.WithCompressedCaching)
 }
 
 // Image returns an image for this machine's architecture with layers over those
