@@ -65,7 +65,7 @@ func gocker(args []string) (int, error) {
 	case flags.NArg() < arguments.min, flags.NArg() > arguments.max:
 		return 0, fmt.Errorf("%s: wrong number of arguments; %s", command, usage)
 	case os.Geteuid() != 0:
-		return 0, fmt.Errorf("%s: only root may do this; try: sudo gocker %s ...", command, command)
+		return 0, fmt.Errorf("%s: only root may do this; try: sudo gocker %s", command, command)
 	}
 	if command == "pull" {
 		return 0, pull(flags.Arg(0))

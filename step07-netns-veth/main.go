@@ -71,7 +71,7 @@ func gocker(args []string) (int, error) {
 	case max.swap > 0 && max.memory == 0:
 		return 0, fmt.Errorf("run: --swap needs --mem; %s", usage)
 	case os.Geteuid() != 0:
-		return 0, fmt.Errorf("%s: only root may do this; try: sudo gocker %s ...", command, command)
+		return 0, fmt.Errorf("%s: only root may do this; try: sudo gocker %s", command, command)
 	}
 	if command == "pull" {
 		return 0, pull(flags.Arg(0))
