@@ -184,7 +184,13 @@ func furnish(number int) error {
 	if err := os.MkdirAll(checkDir+"/bin", 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(checkDir+"/bin/gocker", program, 0o755)
+	functions, err := testdata.ReadFile("testdata/container.sh")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(checkDir+"/bin/gocker", program, 0o755),
+		os.WriteFile(checkDir+"/bin/container.sh", functions, 0o644))
 }
 
 // hostState lists what a container could leave on its host, a line each.

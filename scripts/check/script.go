@@ -25,7 +25,9 @@ import (
 //	registry ADDRESS [FAULT]      from here on there is a registry: see registry.go
 //	rootfs DIR                    makes DIR a root file system, of the lab image
 //
-// and these variables:
+// testdata/container.sh, with functions for the shell, is in the PATH.
+//
+// There are these variables:
 //
 //	$IMAGE   what to run a command in: nothing in steps 01 and 02, a root file
 //	         system in step 03, and from 04 on the name of the lab image

@@ -1,0 +1,13 @@
+# For scripts that start a container, do something with it, and end it.
+trap 'pkill -KILL -x gocker' EXIT
+start() { # a container whose ID is then in $id
+	gocker run "$@" >id &
+	run=$!
+	until [ -s id ]; do kill -0 $run || exit; sleep 0.02; done
+	id=$(head -n 1 id)
+}
+stop() {
+	pkill -KILL -P $run
+	wait $run
+	rm id
+}
