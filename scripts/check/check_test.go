@@ -9,13 +9,7 @@ import (
 
 // TestMain lets the test binary be the program that runs inside the sandbox.
 func TestMain(m *testing.M) {
-	if os.Getenv(internetEnv) != "" {
-		fmt.Fprintln(os.Stderr, "internet:", internet())
-		os.Exit(1)
-	}
-	if script := os.Getenv(sandboxEnv); script != "" {
-		os.Exit(insideSandbox(script))
-	}
+	actAsPart()
 	if err := needRoot(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -19,13 +19,7 @@ import (
 )
 
 func main() {
-	if os.Getenv(internetEnv) != "" {
-		fmt.Fprintln(os.Stderr, "internet:", internet())
-		os.Exit(1)
-	}
-	if script := os.Getenv(sandboxEnv); script != "" {
-		os.Exit(insideSandbox(script))
-	}
+	actAsPart()
 	if err := check(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "check:", err)
 		os.Exit(1)

@@ -92,6 +92,18 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 	return broken, fmt.Sprintf("%s\n%v\n", log.String(), err)
 }
 
+// actAsPart does the work of the sandbox, or of the internet behind it, and does not
+// return if that is what this process was started for.
+func actAsPart() {
+	if os.Getenv(internetEnv) != "" {
+		fmt.Fprintln(os.Stderr, "internet:", internet())
+		os.Exit(1)
+	}
+	if script := os.Getenv(sandboxEnv); script != "" {
+		os.Exit(insideSandbox(script))
+	}
+}
+
 // insideSandbox furnishes the namespaces, runs script and returns the status to
 // exit with: 0 if it passed, 1 if it failed, 2 if it could not be run.
 func insideSandbox(script string) int {
