@@ -69,10 +69,10 @@ func execve(argv, env []string) (int, error) {
 	}
 	status, err := statusNotFound, fmt.Errorf("%s: command not found", argv[0])
 	for _, path := range candidates {
-		e := unix.Exec(path, argv, env)
-		if _, missing := os.Stat(path); missing != nil && e != unix.EACCES {
+		if _, missing := os.Stat(path); missing != nil && !errors.Is(missing, unix.EACCES) {
 			continue
 		}
+		e := unix.Exec(path, argv, env)
 		if e == unix.ENOENT {
 			e = errors.New("its interpreter (#! line or dynamic linker) does not exist")
 		}
