@@ -257,10 +257,11 @@ func hostState() []string {
 }
 
 // leftovers returns what is there that was not there before, a line each. It gives
-// processes that were killed a moment to go.
+// processes that were killed, and network namespaces that nobody is in any more, the
+// time that a busy kernel takes to remove them.
 func leftovers(before []string) string {
 	var left strings.Builder
-	for range 20 {
+	for range 100 { // 10 s
 		left.Reset()
 		for _, line := range hostState() {
 			if !slices.Contains(before, line) {
