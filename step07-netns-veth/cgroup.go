@@ -12,7 +12,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
@@ -66,7 +68,7 @@ type cgroup struct {
 	dirs []*os.File // all of them, claimed
 	v2   *os.File   // the one of cgroup v2, or nil
 	v1   []string   // the paths of the others
-	pids *os.File   // pids.max, if it is to be limited, for limitPids
+	pids *os.File   // pids.max, if it is to be limited, for a lastWrite
 }
 
 // hierarchies matches the lines of /proc/self/mountinfo, proc(5), for them.
@@ -173,13 +175,38 @@ func joinCgroups(dirs []string) (err error) {
 	return err
 }
 
-// limitPids writes max, if it is not 0, to the open file fd. It comes last, because
-// init is a Go program, and its threads count.
-func limitPids(fd int, max string) (err error) {
-	if max != "0" {
-		_, err = unix.Write(fd, []byte(max))
+// A lastWrite is what init writes to an open file of a cgroup when it is ready for the
+// command. Init is a Go program, and has threads, which must not be counted or limited.
+type lastWrite struct {
+	fd    int
+	value string
+}
+
+// execAfter is execve(2) right after the writes last. If the Go runtime wanted a thread
+// in between and were not allowed any, it would crash. So these are raw system calls,
+// which it does not notice. An error of write(2) is an *os.SyscallError.
+func execAfter(last []lastWrite, path string, argv, env []string) error {
+	if len(last) == 0 {
+		return unix.Exec(path, argv, env)
 	}
-	return err
+	file, e1 := unix.BytePtrFromString(path)
+	args, e2 := syscall.SlicePtrFromStrings(argv)
+	vars, e3 := syscall.SlicePtrFromStrings(env)
+	if err := cmp.Or(e1, e2, e3); err != nil {
+		return err
+	}
+	// Go raises the soft limit of open files, and lowers it for others in this call,
+	// though there is nothing to execute: getrlimit(2), package os.
+	unix.Exec("", nil, nil)
+	for _, w := range last {
+		value := unsafe.Pointer(unsafe.StringData(w.value))
+		if _, _, e := unix.RawSyscall(unix.SYS_WRITE, uintptr(w.fd), uintptr(value), uintptr(len(w.value))); e != 0 {
+			return os.NewSyscallError("write to a cgroup", e)
+		}
+	}
+	_, _, e := unix.RawSyscall(unix.SYS_EXECVE, uintptr(unsafe.Pointer(file)),
+		uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&vars[0])))
+	return e
 }
 
 // remove removes the cgroup, after it has killed what still lives there.

@@ -46,13 +46,16 @@ func initContainer(args []string) (int, error) {
 		mountDev,
 		func() error { return configureNetwork(id, nw) },
 		func() error { return enterWorkdir(workdir) },
-		func() error { return limitPids(4, pids) },
 	} {
 		if err := step(); err != nil {
 			return 0, err
 		}
 	}
-	return execve(argv, os.Environ())
+	var last []lastWrite
+	if pids != "0" {
+		last = append(last, lastWrite{4, pids})
+	}
+	return execve(argv, os.Environ(), last)
 }
 
 // enterWorkdir makes dir, if need be, and goes there. An image may leave it empty,
@@ -78,10 +81,10 @@ func closeOnExec() error {
 	return nil
 }
 
-// execve replaces this process by the command argv with the environment env. A
-// name without a slash is looked for in the PATH of env, as execvp(3) does. It
-// returns only if it fails, with the status that says how.
-func execve(argv, env []string) (int, error) {
+// execve replaces this process by the command argv with the environment env, after
+// the writes last. A name without a slash is looked for in the PATH of env, as
+// execvp(3) does. It returns only if it fails, with the status that says how.
+func execve(argv, env []string, last []lastWrite) (int, error) {
 	candidates := []string{argv[0]}
 	if argv[0] != "" && !strings.Contains(argv[0], "/") {
 		candidates = nil
@@ -94,7 +97,10 @@ func execve(argv, env []string) (int, error) {
 		if _, missing := os.Stat(path); missing != nil && !errors.Is(missing, unix.EACCES) {
 			continue
 		}
-		e := unix.Exec(path, argv, env)
+		e := execAfter(last, path, argv, env)
+		if _, isWrite := e.(*os.SyscallError); isWrite {
+			return 0, e
+		}
 		if e == unix.ENOENT {
 			e = errors.New("its interpreter (#! line or dynamic linker) does not exist")
 		}

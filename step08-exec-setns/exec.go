@@ -145,7 +145,11 @@ func enter(args []string) (int, error) {
 	if err := checkCaller("enter", "exec"); err != nil {
 		return 0, err
 	}
-	cgroups, dir, workdir, argv := args[0], args[1], args[2], args[3:]
+	dir, workdir, argv := args[1], args[2], args[3:]
+	cgroups, err := strconv.Atoi(args[0])
+	if err != nil {
+		return 0, err
+	}
 	signal.Notify(make(chan os.Signal, 1), forwarded...)
 	for _, step := range []func() error{
 		closeOnExec,
@@ -158,21 +162,14 @@ func enter(args []string) (int, error) {
 		func() error { return unix.Setns(4, namespaces) }, // all at once: Linux 5.8
 		func() error { return enterRootfs(dir + "/merged") },
 		func() error { return enterWorkdir(workdir) },
-		func() error { return joinOpenCgroups(cgroups) },
 	} {
 		if err := step(); err != nil {
 			return 0, fmt.Errorf("exec: %w", err)
 		}
 	}
-	return execve(argv, os.Environ())
-}
-
-// joinOpenCgroups moves this process into n cgroups, whose cgroup.procs are open from
-// fd 5 on. It comes last for the reason that limitPids does.
-func joinOpenCgroups(n string) error {
-	count, err := strconv.Atoi(n)
-	for fd := 5; err == nil && fd < 5+count; fd++ {
-		_, err = unix.Write(fd, []byte("0"))
+	var join []lastWrite
+	for fd := range cgroups {
+		join = append(join, lastWrite{5 + fd, "0"})
 	}
-	return err
+	return execve(argv, os.Environ(), join)
 }
