@@ -25,8 +25,8 @@ const cgroupsEnv = "GOCKER_CHECK_CGROUPS"
 // the cgroup hierarchies are mounted.
 var cgroupMounts = regexp.MustCompile(`(?m)^(?:\S+ ){4}(\S+) .* - (cgroup2?) .*$`)
 
-// makeCgroups makes cgroups for a sandbox. remove removes them, once the sandbox has
-// ended.
+// makeCgroups makes cgroups for a sandbox, and removes those of sandboxes whose check
+// was killed. remove removes them, once the sandbox has ended.
 func makeCgroups() (dirs []string, remove func() error, err error) {
 	remove = func() (err error) {
 		for _, dir := range dirs {
@@ -44,13 +44,32 @@ func makeCgroups() (dirs []string, remove func() error, err error) {
 				return nil, nil, errors.Join(err, remove())
 			}
 		}
-		dir, err := os.MkdirTemp(m[1], "gocker-check-")
+		if err := removeOrphans(m[1]); err != nil {
+			return nil, nil, errors.Join(err, remove())
+		}
+		dir, err := os.MkdirTemp(m[1], fmt.Sprintf("%s%d-", cgroupPrefix, os.Getpid()))
 		if err != nil {
 			return nil, nil, errors.Join(err, remove())
 		}
 		dirs = append(dirs, dir)
 	}
 	return dirs, remove, nil
+}
+
+// cgroupPrefix begins the names of sandboxes' cgroups; the PID of their check follows.
+const cgroupPrefix = "gocker-check-"
+
+// removeOrphans removes from the hierarchy dir the cgroups of checks that are no more.
+// Another process that has got such a PID only keeps them a little longer.
+func removeOrphans(dir string) error {
+	cgroups, err := filepath.Glob(filepath.Join(dir, cgroupPrefix+"*"))
+	for _, cgroup := range cgroups {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(cgroup), cgroupPrefix), "-")
+		if _, missing := os.Stat("/proc/" + pid); errors.Is(missing, fs.ErrNotExist) {
+			err = errors.Join(err, removeTree(cgroup))
+		}
+	}
+	return err
 }
 
 // enableControllers gives the cgroups in dir, the root of cgroup v2, the controllers
@@ -93,7 +112,10 @@ func removeTree(dir string) error {
 	var err error
 	for _, cgroup := range slices.Backward(cgroups) {
 		for range 100 {
-			if err = unix.Rmdir(cgroup); err != unix.EBUSY {
+			if err = unix.Rmdir(cgroup); err == unix.ENOENT {
+				err = nil // another check was faster
+			}
+			if err != unix.EBUSY {
 				break
 			}
 			time.Sleep(20 * time.Millisecond)

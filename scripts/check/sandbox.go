@@ -34,11 +34,11 @@ const (
 
 // timeout is how long a script may take, on a slow and busy machine. An emulated one
 // needs more, and says so in timeoutEnv.
-func timeout() time.Duration {
-	if d, err := time.ParseDuration(os.Getenv(timeoutEnv)); err == nil {
-		return d
+func timeout() (time.Duration, error) {
+	if value := os.Getenv(timeoutEnv); value != "" {
+		return time.ParseDuration(value)
 	}
-	return time.Minute
+	return time.Minute, nil
 }
 
 // A result is what came of a script.
@@ -66,8 +66,12 @@ func runScript(script, bin string, number int) (result, string) {
 
 // runSandbox is runScript with cgroups for the sandbox.
 func runSandbox(script, bin string, number int, cgroups []string) (result, string) {
+	limit, err := timeout()
+	if err != nil {
+		return broken, fmt.Sprintf("%s: %v\n", timeoutEnv, err)
+	}
 	var log bytes.Buffer
-	ctx, cancel := context.WithTimeout(context.Background(), timeout())
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), sandboxEnv+"="+script, binEnv+"="+bin, stepEnv+"="+strconv.Itoa(number), cgroupsEnv+"="+strings.Join(cgroups, ":"))
@@ -79,11 +83,11 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 	}
 	runtime.LockOSThread() // Pdeathsig is about this thread
 	defer runtime.UnlockOSThread()
-	err := cmd.Run()
+	err = cmd.Run()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil: // the end of the sandbox's process 1 was the end of everything in it
-		return fail, fmt.Sprintf("%s\nno end after %v\n", log.String(), timeout())
+		return fail, fmt.Sprintf("%s\nno end after %v\n", log.String(), limit)
 	case err == nil:
 		return pass, log.String()
 	case errors.As(err, &exit) && exit.ExitCode() == 1:
