@@ -1,6 +1,6 @@
 module gocker/scripts
 
-go 1.26.0
+go 1.26.6
 
 require (
 	github.com/google/go-containerregistry v0.22.1

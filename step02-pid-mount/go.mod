@@ -1,6 +1,6 @@
 module gocker/step02-pid-mount
 
-go 1.26.0
+go 1.26.6
 
 require (
 	github.com/spf13/pflag v1.1.0

@@ -69,7 +69,8 @@ func store(layer v1.Layer, diffID v1.Hash, dir string) error {
 }
 
 // An unpacker writes a layer into a directory and nowhere else: os.Root follows
-// no link out of it, and the system calls used beside it follow none at all.
+// no link out of it (before Go 1.26.5 it did, to a target that ends in a slash),
+// and the system calls used beside it follow none at all.
 type unpacker struct {
 	root    *os.Root
 	brought map[string]bool // the paths at or under which the layer has a file

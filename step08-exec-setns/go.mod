@@ -1,6 +1,6 @@
 module gocker/step08-exec-setns
 
-go 1.26.0
+go 1.26.6
 
 require (
 	github.com/spf13/pflag v1.1.0

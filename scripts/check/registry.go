@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"fmt"
 	"io"
@@ -56,10 +57,12 @@ var images = map[string]func() (v1.Image, error){
 		return onLab(compression.GZip, labimage.File("big", 0o644, strings.Repeat("gocker!\n", 8<<20)))
 	},
 
-	"dotdot":       bad(labimage.File("../../outside/dotdot", 0o644, "escaped\n")),
-	"absolute":     bad(labimage.File("/run/outside/absolute", 0o644, "escaped\n")),
-	"symlink":      bad(labimage.Symlink("link", "/run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
-	"symlink-up":   bad(labimage.Symlink("link", "../../../../../../../../run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
+	"dotdot":     bad(labimage.File("../../outside/dotdot", 0o644, "escaped\n")),
+	"absolute":   bad(labimage.File("/run/outside/absolute", 0o644, "escaped\n")),
+	"symlink":    bad(labimage.Symlink("link", "/run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
+	"symlink-up": bad(labimage.Symlink("link", "../../../../../../../../run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
+	"symlink-slash": bad(labimage.Symlink("out", "../../../../../../../../run/outside"), labimage.Symlink("link", "out/"),
+		labimage.Entry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "link/null", Devmajor: 1, Devminor: 3}}),
 	"symlink-file": bad(labimage.Symlink("link", "/run/outside/file"), labimage.File("link", 0o644, "only the link is replaced\n")),
 	"hardlink":     bad(labimage.Link("link", "../../../../../../../run/outside/file"), labimage.File("link", 0o644, "escaped\n")),
 	"hardlink-via": bad(labimage.Symlink("dir", "/run/outside"), labimage.Link("link", "dir/file")),
