@@ -80,6 +80,9 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID |
 			syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig: syscall.SIGKILL,
+		// Without a terminal, also where the tests have one: what a script does is the
+		// same on both.
+		Setsid: true,
 	}
 	runtime.LockOSThread() // Pdeathsig is about this thread
 	defer runtime.UnlockOSThread()
