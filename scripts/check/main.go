@@ -1,9 +1,5 @@
 // Command check runs the acceptance scripts of a step against its program, or
-// against a learner's:
-//
-//	go run ./scripts/check 03 [--dir DIR] [--run TEXT] [-v]
-//
-// It needs root, and gives every script a world of its own: see sandbox.go.
+// against a learner's. It gives every script a world of its own: see sandbox.go.
 package main
 
 import (
@@ -12,11 +8,21 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 )
+
+const usage = `usage: check NN [--dir DIR] [--run TEXT] [-v]
+
+Runs the acceptance scripts of step NN, which are in scripts/check/testdata, against its
+program. It needs root.
+
+  --dir DIR    check the program in DIR instead: a Go module, or a program called gocker
+  --run TEXT   only the scripts with TEXT in their titles; hostname, host-name and
+               "host name" are the same
+  -v           show all that every script does, also where it passes
+`
 
 func main() {
 	actAsPart()
@@ -28,16 +34,17 @@ func main() {
 
 func check(args []string) error {
 	flags := pflag.NewFlagSet("check", pflag.ContinueOnError)
-	dir := flags.String("dir", "", "check the program in this directory instead of the step's own")
-	only := flags.String("run", "", "only the scripts whose names contain this")
-	verbose := flags.BoolP("verbose", "v", false, "show what every script does, also where it passes")
+	flags.Usage = func() { fmt.Print(usage) }
+	dir := flags.String("dir", "", "")
+	only := flags.String("run", "", "")
+	verbose := flags.BoolP("verbose", "v", false, "")
 	if err := flags.Parse(args); errors.Is(err, pflag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
 	if flags.NArg() != 1 {
-		return errors.New("usage: check NN [--dir DIR] [--run TEXT] [-v]")
+		return errors.New("which step? usage: check NN [--dir DIR] [--run TEXT] [-v]")
 	}
 	if err := needRoot(); err != nil {
 		return err
@@ -50,13 +57,9 @@ func check(args []string) error {
 	if err != nil {
 		return err
 	}
-	scripts, err := scriptsFor(step.number)
+	scripts, err := selectScripts(step.number, *only)
 	if err != nil {
 		return err
-	}
-	scripts = slices.DeleteFunc(scripts, func(script string) bool { return !strings.Contains(script, *only) })
-	if len(scripts) == 0 {
-		return fmt.Errorf("step %02d has no script with %q in its name", step.number, *only)
 	}
 	if *dir == "" {
 		*dir = step.dir
@@ -72,9 +75,17 @@ func check(args []string) error {
 	failed := 0
 	for _, script := range scripts {
 		result, log := runScript(script, bin, step.number)
-		fmt.Printf("%-4s  %s\n", result, script)
-		if result != pass || *verbose {
-			fmt.Printf("\n%s\n", strings.TrimSpace(log))
+		fmt.Printf("%-4s  %s\n", result, title(script))
+		switch {
+		case *verbose, result == broken:
+			fmt.Printf("\n%s\n\n", strings.TrimSpace(log))
+		case result == fail:
+			text, err := testdata.ReadFile(script)
+			if err != nil {
+				return err
+			}
+			fmt.Print(summary(string(text), log))
+			fmt.Printf("  the script: scripts/check/%s\n  the whole log: check %02d --run %s -v\n\n", script, step.number, title(script))
 		}
 		if result != pass {
 			failed++
@@ -85,6 +96,23 @@ func check(args []string) error {
 	}
 	fmt.Printf("step %02d: %d scripts pass\n", step.number, len(scripts))
 	return nil
+}
+
+// selectScripts returns the scripts that step number must pass and that have text in
+// their titles.
+func selectScripts(number int, text string) ([]string, error) {
+	scripts, err := scriptsFor(number)
+	if err != nil {
+		return nil, err
+	}
+	found := withTitle(scripts, text)
+	if len(found) == 0 {
+		// The step's own come last, and are most likely what was meant.
+		last := scripts[max(0, len(scripts)-3):]
+		return nil, fmt.Errorf("step %02d has no script with %q in its title; some that it has: %s",
+			number, text, strings.Join(titles(last), ", "))
+	}
+	return found, nil
 }
 
 // needRoot says what to do if this process is not root's. Skipping would look

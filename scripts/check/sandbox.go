@@ -130,11 +130,13 @@ func insideSandbox(script string) int {
 		return 1
 	}
 	if left := leftovers(before); left != "" {
-		fmt.Printf("the script passes, but leaves behind:\n%s", left)
+		fmt.Printf("%s\n%s", leavesBehind, left)
 		return 1
 	}
 	return 0
 }
+
+const leavesBehind = "the script passes, but leaves behind:"
 
 // reap does what process 1 of every host does, and waits for orphans. The rest of the
 // sandbox's work it leaves to a child, with whose end it ends.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,27 +75,9 @@ func runTestscript(script string, number int) bool {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"gocker": func(ts *testscript.TestScript, neg bool, args []string) {
-				want(ts, neg, 0, append([]string{"gocker"}, args...))
-			},
-			"status": func(ts *testscript.TestScript, neg bool, args []string) {
-				status, err := strconv.Atoi(args[0])
-				ts.Check(err)
-				want(ts, neg, status, args[1:])
-			},
-			"as-nobody": func(ts *testscript.TestScript, neg bool, args []string) {
-				want(ts, neg, 0, append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...))
-			},
-			"registry": func(ts *testscript.TestScript, neg bool, args []string) {
-				ts.Check(startRegistry(args[0], strings.Join(args[1:], " ")))
-			},
-			"rootfs": func(ts *testscript.TestScript, neg bool, args []string) {
-				ts.Check(writeRootfs(ts.MkAbs(args[0])))
-			},
-		},
+		Cmds: commands,
 	}
-	t := &scriptT{}
+	t := &scriptT{out: os.Stdout}
 	done := make(chan bool)
 	go func() {
 		defer close(done) // FailNow ends the goroutine
@@ -102,6 +85,27 @@ func runTestscript(script string, number int) bool {
 	}()
 	<-done
 	return !t.failed
+}
+
+// commands are what the scripts have beside testscript's own.
+var commands = map[string]func(*testscript.TestScript, bool, []string){
+	"gocker": func(ts *testscript.TestScript, neg bool, args []string) {
+		want(ts, neg, 0, append([]string{"gocker"}, args...))
+	},
+	"status": func(ts *testscript.TestScript, neg bool, args []string) {
+		status, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		want(ts, neg, status, args[1:])
+	},
+	"as-nobody": func(ts *testscript.TestScript, neg bool, args []string) {
+		want(ts, neg, 0, append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, args...))
+	},
+	"registry": func(ts *testscript.TestScript, neg bool, args []string) {
+		ts.Check(startRegistry(args[0], strings.Join(args[1:], " ")))
+	},
+	"rootfs": func(ts *testscript.TestScript, neg bool, args []string) {
+		ts.Check(writeRootfs(ts.MkAbs(args[0])))
+	},
 }
 
 // want runs argv and fails unless it exits with status, or, if neg, with another.
@@ -129,14 +133,17 @@ func want(ts *testscript.TestScript, neg bool, status int, argv []string) {
 }
 
 // scriptT is the little that testscript needs of a testing.T.
-type scriptT struct{ failed bool }
+type scriptT struct {
+	out    io.Writer
+	failed bool
+}
 
 func (t *scriptT) Skip(args ...any) {
 	// A script that does nothing has not passed.
 	t.Fatal(append([]any{"skipped:"}, args...)...)
 }
 func (t *scriptT) Fatal(args ...any) { t.Log(args...); t.FailNow() }
-func (t *scriptT) Log(args ...any)   { fmt.Println(args...) }
+func (t *scriptT) Log(args ...any)   { fmt.Fprintln(t.out, args...) }
 func (t *scriptT) FailNow()          { t.failed = true; runtime.Goexit() }
 func (t *scriptT) Parallel()         {}
 func (t *scriptT) Verbose() bool     { return true }

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // A step is one of the tutorial's programs.
@@ -118,8 +119,38 @@ func scriptsFor(number int) ([]string, error) {
 	return scripts, nil
 }
 
+// withTitle returns those of the scripts that have text in their titles. Only letters and
+// digits count, and not their case, so that words may be written with spaces, hyphens or
+// nothing between them, and a title as check prints it.
+func withTitle(scripts []string, text string) []string {
+	var found []string
+	for _, script := range scripts {
+		if strings.Contains(lettersAndDigits(title(script)), lettersAndDigits(text)) {
+			found = append(found, script)
+		}
+	}
+	return found
+}
+
+func lettersAndDigits(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, s)
+}
+
 // title is the name of a script as it is read: a sentence.
 func title(script string) string {
 	dir, file := path.Split(script)
 	return path.Base(dir)[:2] + "/" + strings.TrimSuffix(file, ".txtar")
+}
+
+func titles(scripts []string) []string {
+	var all []string
+	for _, script := range scripts {
+		all = append(all, title(script))
+	}
+	return all
 }
