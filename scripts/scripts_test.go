@@ -101,3 +101,43 @@ func files(t *testing.T, dir string) string {
 	}
 	return list.String()
 }
+
+// TestClean runs scripts/clean in a host of its own: with its own mounts, its own
+// network, its own processes, and of the cgroups only those below a new one.
+func TestClean(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("only root can make a host for it; run the test with sudo")
+	}
+	cgroup := newCgroup(t)
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--mount-proc",
+		"bash", "testdata/clean.sh", cgroup)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
+// newCgroup makes a cgroup in one of the host's hierarchies, whichever that is.
+func newCgroup(t *testing.T) string {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hierarchy := ""
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line)
+		if fields[2] == "cgroup2" || fields[2] == "cgroup" && hierarchy == "" {
+			hierarchy = fields[1]
+		}
+	}
+	dir := filepath.Join(hierarchy, fmt.Sprintf("gocker-clean-test-%d", os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		exec.Command("find", dir, "-depth", "-type", "d", "-delete").Run()
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%s stays", dir)
+		}
+	})
+	return dir
+}
