@@ -50,7 +50,7 @@ func summary(text, log string) string {
 	switch {
 	case check.command == "cmp" || check.command == "cmpenv":
 		expected = []string{"no difference between " + check.rest + " (- came, + expected):"}
-		expected = append(expected, cut(diffIn(log), 5)...)
+		expected = append(expected, cut(diffIn(log), 4)...)
 		came = cut(output, 2)
 	case check.not && (check.command == "stdout" || check.command == "stderr"):
 		expected = []string{check.command + " not matching " + check.rest}
