@@ -1,93 +1,32 @@
 package main
 
-import (
-	"errors"
-	"fmt"
-	"os"
-	"os/signal"
-	"path/filepath"
-	"strconv"
-	"strings"
-
-	"golang.org/x/sys/unix"
-)
-
-// initContainer is the child's half of run: it is alone in its new namespaces,
-// furnishes them and becomes the command. args are the container's ID and the
-// command with its arguments. It returns only if it fails.
-func initContainer(args []string) (int, error) {
-	// fd 3 is the pipe that run made. If it is not there, run has not called us
-	// and the namespaces that we would change are the host's.
-	var fd3 unix.Stat_t
-	if err := unix.Fstat(3, &fd3); err != nil || fd3.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return 0, errors.New("init: only gocker run calls this")
-	}
-	id, argv := args[0], args[1:]
-
-	// Signals for the command that reach us as well, as ^C does, must not end us
-	// before we are the command; run hands them on.
-	signal.Notify(make(chan os.Signal, 1), forwarded...)
-	for _, step := range []func() error{
-		closeOnExec,
-		func() error { return setHostname(id) },
-	} {
-		if err := step(); err != nil {
-			return 0, err
-		}
-	}
-	return execve(argv, os.Environ())
+// A spec says what a container is. run sends it to init.
+type spec struct {
+	ID   string
+	Argv words // the command and its arguments
+	Env  words // the command's environment: NAME=VALUE
 }
 
-// closeOnExec lets the command inherit stdin, stdout and stderr and no other
-// file: neither the pipe to run nor what gocker's caller had left open, which
-// may well be a way out of the container (CVE-2024-21626 was one in runc).
-func closeOnExec() error {
-	open, err := os.ReadDir("/proc/self/fd")
+// initContainer is the child's half of run: it is alone in its new namespaces,
+// furnishes them and becomes the command. It returns only if it is not run that has
+// started it; whatever else goes wrong it tells run, which prints it.
+func initContainer() error {
+	caller, err := findParent("init", "run")
 	if err != nil {
 		return err
 	}
-	for _, file := range open {
-		if fd, _ := strconv.Atoi(file.Name()); fd > 2 {
-			unix.CloseOnExec(fd)
-		}
+	var c spec
+	if err := caller.receive(&c); err != nil {
+		caller.fail(err)
 	}
+	if err := furnish(c); err != nil {
+		caller.fail(err)
+	}
+	caller.fail(execve(caller, c.Argv, c.Env))
 	return nil
 }
 
-// execve replaces this process by the command argv with the environment env. A
-// name without a slash is looked for in the PATH of env, as execvp(3) does. It
-// returns only if it fails, with the status that says how.
-func execve(argv, env []string) (int, error) {
-	candidates := []string{argv[0]}
-	if argv[0] != "" && !strings.Contains(argv[0], "/") {
-		candidates = nil
-		for _, dir := range filepath.SplitList(getenv(env, "PATH")) {
-			candidates = append(candidates, filepath.Join(dir, argv[0]))
-		}
-	}
-	status, err := statusNotFound, fmt.Errorf("%s: command not found", argv[0])
-	for _, path := range candidates {
-		if _, missing := os.Stat(path); missing != nil && !errors.Is(missing, unix.EACCES) {
-			continue
-		}
-		e := unix.Exec(path, argv, env)
-		if e == unix.ENOENT {
-			e = errors.New("its interpreter (#! line or dynamic linker) does not exist")
-		}
-		status, err = statusNotExecutable, fmt.Errorf("exec %s: %w", path, e)
-		if e != unix.EACCES { // only a file we may not execute lets the search go on
-			break
-		}
-	}
-	return status, err
-}
-
-// getenv returns the value of the last entry for key in env, or "".
-func getenv(env []string, key string) (value string) {
-	for _, entry := range env {
-		if k, v, _ := strings.Cut(entry, "="); k == key {
-			value = v
-		}
-	}
-	return value
+// furnish makes the new namespaces what c says.
+func furnish(c spec) error {
+	return setHostname(c.ID)
 }

@@ -1,87 +1,39 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
-
-// run runs the command argv in a new container, waits for it to end and returns
-// the status for gocker to exit with: the command's own, or 128+n if signal n
-// ended it.
-func run(argv []string) (status int, err error) {
-	id := newID()
-
-	signals := make(chan os.Signal, 16) // from now on no signal ends gocker before it has cleaned up
-	signal.Notify(signals, forwarded...)
-
-	// Prepare. The child is this same program, started again as "gocker init".
-	// Its end of the pipe is closed by its execve(2) or its death.
-	started, initEnd, err := os.Pipe()
-	if err != nil {
-		return 0, fmt.Errorf("pipe: %w", err)
-	}
-	defer started.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{"init", id}, argv...)...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{initEnd} // fd 3 in init
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: namespaces,
-		Pdeathsig:  syscall.SIGKILL, // a gocker killed by kill -9 takes the command with it
-	}
-
-	// Clone.
-	err = cmd.Start()
-	initEnd.Close()
-	if err != nil {
-		return 0, fmt.Errorf("clone: %w", err)
-	}
-
-	// Wait. Signals that come early stay in the channel until the command is
-	// there to take them; init would not know what to do with them.
-	io.Copy(io.Discard, started)
-	go func() {
-		for s := range signals {
-			cmd.Process.Signal(s) // fails only if the command has ended just now
-		}
-	}()
-	return exitStatus(cmd.Wait())
-}
 
 // namespaces are those that the child has for itself: namespaces(7).
 const namespaces = syscall.CLONE_NEWUTS // host name and domain name: uts_namespaces(7)
 
-// forwarded are the signals that gocker hands on to the command. SIGKILL and
-// SIGSTOP cannot be caught, and ^Z (SIGTSTP) is left to do what it always does.
-var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
+// run runs the command argv in a new container, waits for it to end and returns
+// the status for gocker to exit with: the command's own, or 128+n if signal n
+// ended it.
+func run(argv []string) (int, error) {
+	// Prepare.
+	signals := catchSignals()
+	c := spec{ID: newID(), Argv: argv, Env: os.Environ()}
 
-// newID returns a random container ID of 12 hexadecimal digits, as short as
-// those that docker shows.
-func newID() string {
-	id := make([]byte, 6)
-	rand.Read(id) // never fails, and never returns less
-	return hex.EncodeToString(id)
-}
+	// Clone. The child is this same program, started again as "gocker init".
+	child, err := startChild("init", &syscall.SysProcAttr{Cloneflags: namespaces})
+	if err != nil {
+		return 0, err
+	}
+	defer child.kill() // does nothing to a child that has ended
 
-// exitStatus turns what exec.Cmd.Wait returned into the status a shell would
-// report. The error is not nil if waiting itself failed.
-func exitStatus(err error) (int, error) {
-	var ended *exec.ExitError
-	if err == nil {
-		return 0, nil
-	} else if !errors.As(err, &ended) {
-		return 0, fmt.Errorf("wait: %w", err)
+	// Talk. The child hears what the container is, and when it is ready that it may begin.
+	if err := child.send(c); err != nil {
+		return 0, err
 	}
-	if ws := ended.Sys().(syscall.WaitStatus); ws.Signaled() {
-		return 128 + int(ws.Signal()), nil
+	if err := child.awaitReady(signals); err != nil {
+		return 0, err
 	}
-	return ended.ExitCode(), nil
+	if err := child.begin(); err != nil {
+		return 0, err
+	}
+
+	// Wait.
+	return child.wait(signals)
 }

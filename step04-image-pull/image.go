@@ -1,81 +1,138 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"net/url"
+	"mime"
+	"net"
+	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	specs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	imagesDir = storeDir + "/images" // ID/config.json, where ID is the file's SHA-256, and what store adds
-	refsDir   = storeDir + "/refs"   // a symbolic link to images/ID for every name that was pulled
+	storeDir  = "/var/lib/gocker"
+	imagesDir = storeDir + "/images" // ID/config.json, where ID is that file's SHA-256, and what unpackImage adds
+	refsDir   = storeDir + "/refs"   // HOST/NAME/:TAG and HOST/NAME/:DIGEST, symbolic links to images
 )
 
-// findImage returns the directory and the configuration (OCI image-spec,
-// config.md) of the image last pulled as reference. If none was, it pulls it.
-func findImage(reference string) (dir string, config v1.ConfigFile, err error) {
-	ref, err := name.ParseReference(reference)
+// An image is one that is in the store.
+type image struct {
+	dir           string
+	v1.ConfigFile // OCI image-spec, config.md
+}
+
+// findImage returns the image last pulled as reference. If none was, it pulls it.
+func findImage(ctx context.Context, reference string) (img image, err error) {
+	ref, err := parseReference(reference)
 	if err != nil {
-		return "", config, err
+		return img, err
 	}
-	dir = refLink(ref)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := pull(reference); err != nil {
-			return "", config, err
+	img, err = readImage(ref)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !img.unpacked() {
+		if err := pull(ctx, reference); err != nil {
+			return img, err
+		}
+		img, err = readImage(ref)
+	}
+	return img, err
+}
+
+// readImage returns the image ref as it is in the store.
+func readImage(ref name.Reference) (img image, err error) {
+	img.dir, err = filepath.EvalSymlinks(refLink(ref)) // which may soon lead to another one
+	if err != nil {
+		return img, err
+	}
+	config, err := os.ReadFile(filepath.Join(img.dir, "config.json"))
+	if err != nil {
+		return img, err
+	}
+	err = json.Unmarshal(config, &img.ConfigFile)
+	return img, err
+}
+
+// command returns what to execute in a container of img. args, if there are any, take the place
+// of its Cmd.
+func (img image) command(args []string) ([]string, error) {
+	if !slices.Contains([]string{"", "0", "root", "0:0", "root:root"}, img.Config.User) {
+		return nil, fmt.Errorf("is to run as the user %s, and not as root, which comes with step 09", img.Config.User)
+	}
+	if len(args) == 0 {
+		args = img.Config.Cmd
+	}
+	argv := slices.Concat(img.Config.Entrypoint, args)
+	if len(argv) == 0 {
+		return nil, errors.New("names no command; give one: gocker run IMAGE CMD")
+	}
+	return argv, nil
+}
+
+// parseReference reads the name of an image as docker does. A registry on this host needs no TLS.
+func parseReference(reference string) (name.Reference, error) {
+	var options []name.Option
+	rest := reference
+	host, repository, _ := strings.Cut(reference, "/")
+	if host == "localhost" { // or it would be a user of Docker Hub
+		rest = repository
+		options = append(options, name.WithDefaultRegistry(host))
+	}
+	if withoutPort, _, err := net.SplitHostPort(host); err == nil {
+		host = withoutPort
+	}
+	if host == "localhost" || net.ParseIP(strings.Trim(host, "[]")).IsLoopback() {
+		options = append(options, name.Insecure)
+	}
+	ref, err := name.ParseReference(rest, options...)
+	if err != nil {
+		if _, e := name.ParseReference(strings.ToLower(rest), options...); e == nil {
+			err = fmt.Errorf("%w: there is no upper case in the name of an image", err)
 		}
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, "config.json"))
-	return dir, config, cmp.Or(err, json.Unmarshal(raw, &config))
+	return ref, err
 }
 
-// refLink is the link for ref. Its name is escaped and so has no slash that could
-// lead out of refsDir.
+// refLink is the link in refsDir for ref. No part of a repository's name begins with ":", and none
+// is longer than a file's name may be.
 func refLink(ref name.Reference) string {
-	return filepath.Join(refsDir, url.PathEscape(ref.Name()))
+	return filepath.Join(refsDir, ref.Context().Name(), ":"+ref.Identifier())
 }
 
-// pull gets the image that its registry calls reference. Of several pulls one
-// works at a time. One that fails or is interrupted leaves nothing that is not
-// complete; one that is killed leaves a directory that the next one removes.
-func pull(reference string) error {
-	ref, err := name.ParseReference(reference)
+// pull gets the image that its registry calls reference. Of several pulls one works at a time. One
+// that fails or is interrupted leaves nothing that is not complete; one that is killed leaves a
+// directory that the next one removes.
+func pull(ctx context.Context, reference string) error {
+	ref, err := parseReference(reference)
 	if err != nil {
 		return err
 	}
-	if err := cmp.Or(os.MkdirAll(imagesDir, 0o755), os.MkdirAll(refsDir, 0o755)); err != nil {
+	if err := os.MkdirAll(imagesDir, 0o700); err != nil {
 		return err
 	}
-	lock, err := os.Open(imagesDir)
+	// Only root may look into the store: programs in it run as their owner, whoever starts them.
+	if err := os.Chmod(storeDir, 0o700); err != nil {
+		return err
+	}
+	lock, err := lockDir(ctx, imagesDir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close() // which unlocks: flock(2)
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("flock %s: %w", imagesDir, err)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
-	defer stop()
-	img, err := remote.Image(ref, remote.WithContext(ctx),
-		remote.WithAuthFromKeychain(authn.DefaultKeychain), // what docker login has stored
-		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	defer lock.Close()
+	img, err := findRemote(ctx, ref)
 	if err == nil {
-		err = addImage(img, ref)
+		err = addImage(ctx, img, ref, lock)
 	}
 	if err != nil { // on one line: some registries answer with a page
 		return fmt.Errorf("pull %s: %s", reference, strings.Join(strings.Fields(err.Error()), " "))
@@ -83,44 +140,150 @@ func pull(reference string) error {
 	return nil
 }
 
-// addImage stores img, unless it is in imagesDir already, and makes ref a name of
-// it. Nothing has its final name before all of it is on disk.
-func addImage(img v1.Image, ref name.Reference) error {
-	id, err1 := img.ConfigName()
-	raw, err2 := img.RawConfigFile()
-	config, err3 := img.ConfigFile()
-	layers, err4 := img.Layers()
-	if err := cmp.Or(err1, err2, err3, err4); err != nil {
+// findRemote finds ref in its registry. Of an index of images for several platforms, OCI image-spec,
+// image-index.md, it takes the image that containerd would.
+func findRemote(ctx context.Context, ref name.Reference) (v1.Image, error) {
+	descriptor, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(plainTypes{}),
+		remote.WithAuthFromKeychain(authn.DefaultKeychain)) // what docker login has stored
+	if err != nil {
+		return nil, err
+	}
+	if !descriptor.MediaType.IsIndex() {
+		return descriptor.Image()
+	}
+	index, err := descriptor.ImageIndex()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	ours := platforms.Default()
+	entries := slices.DeleteFunc(manifest.Manifests, func(entry v1.Descriptor) bool {
+		return !entry.MediaType.IsImage() || entry.Platform != nil && !ours.Match(platform(entry.Platform))
+	})
+	better := func(a, b *v1.Platform) bool { // what does not say what it is for comes last
+		return a != nil && (b == nil || ours.Less(platform(a), platform(b)))
+	}
+	slices.SortStableFunc(entries, func(a, b v1.Descriptor) int { // the best first
+		switch {
+		case better(a.Platform, b.Platform):
+			return -1
+		case better(b.Platform, a.Platform):
+			return 1
+		}
+		return 0
+	})
+	for _, entry := range entries {
+		img, err := index.Image(entry.Digest)
+		if err != nil {
+			return nil, err
+		}
+		description, err := img.Manifest()
+		if err != nil {
+			return nil, err
+		}
+		if !description.Config.MediaType.IsConfig() {
+			continue // it is no image but an artifact, whatever it says of a platform
+		}
+		config, err := img.ConfigFile()
+		if err == nil && ours.Match(platform(config.Platform())) {
+			return img, nil
+		}
+	}
+	return nil, fmt.Errorf("no child with platform %s in index %s", platforms.DefaultString(), descriptor.Digest)
+}
+
+// platform is p as the OCI image-spec has it.
+func platform(p *v1.Platform) specs.Platform {
+	if p == nil {
+		return specs.Platform{}
+	}
+	return specs.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant}
+}
+
+// plainTypes is how we reach registries. It takes parameters off the content types of their
+// answers, which go-containerregistry would not understand.
+type plainTypes struct{}
+
+func (plainTypes) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := remote.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	if mediaType, _, err := mime.ParseMediaType(response.Header.Get("Content-Type")); err == nil {
+		response.Header.Set("Content-Type", mediaType)
+	}
+	return response, nil
+}
+
+// addImage stores img, unless it is in imagesDir already, and makes ref a name of it. Nothing has its
+// final name before all that is on the file system of store is on the disk, syncfs(2): a power cut
+// could otherwise leave a tree of empty files.
+func addImage(ctx context.Context, img v1.Image, ref name.Reference, store *os.File) error {
+	id, err := img.ConfigName()
+	if err != nil {
 		return err
-	} else if len(layers) != len(config.RootFS.DiffIDs) {
-		return fmt.Errorf("%d layers, but %d in the configuration", len(layers), len(config.RootFS.DiffIDs))
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return err
 	}
 	dir, partial := filepath.Join(imagesDir, id.Hex), filepath.Join(imagesDir, "partial")
 	defer os.RemoveAll(partial) // nothing is left of it if all goes well
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		err := cmp.Or(os.RemoveAll(partial), os.Mkdir(partial, 0o755),
-			// Now, so that what syncs the layers to disk syncs this as well.
-			os.WriteFile(filepath.Join(partial, "config.json"), raw, 0o644))
-		if err != nil {
+	if !(image{dir, *file}).unpacked() {
+		if err := os.RemoveAll(partial); err != nil {
 			return err
 		}
-		progress := io.Discard
-		if _, err := unix.IoctlGetTermios(2, unix.TCGETS); err == nil {
-			progress = os.Stderr
-			defer fmt.Fprint(os.Stderr, "\x1b[K") // leaves an empty line
+		if isTerminal(2) {
+			defer fmt.Fprint(os.Stderr, "\x1b[K") // instead of the progress that it shows
 		}
-		for i, layer := range layers {
-			fmt.Fprintf(progress, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
-			if err := store(layer, config.RootFS.DiffIDs[i], partial); err != nil {
-				return fmt.Errorf("layer %s: %w", config.RootFS.DiffIDs[i], err)
-			}
+		if err := unpackImage(ctx, img, ref, partial); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(partial, "config.json"), config, 0o644); err != nil {
+			return err
+		}
+		if err := unix.Syncfs(int(store.Fd())); err != nil {
+			return fmt.Errorf("syncfs: %w", err)
+		}
+		if err := os.RemoveAll(dir); err != nil { // what another step has made of the same image
+			return err
 		}
 		if err := os.Rename(partial, dir); err != nil {
 			return err
 		}
 	}
-	if err := os.Symlink(filepath.Join("../images", id.Hex), partial); err != nil {
+	if err := os.MkdirAll(filepath.Dir(refLink(ref)), 0o755); err != nil {
 		return err
 	}
-	return os.Rename(partial, refLink(ref)) // replaces, atomically, the link to an older image
+	if err := os.Symlink(dir, partial); err != nil {
+		return err
+	}
+	return os.Rename(partial, refLink(ref)) // from one image to another in one go
+}
+
+// lockDir opens the directory dir and waits until it is locked for us. Closing the file unlocks,
+// and so does the end of gocker, whatever ends it: flock(2).
+func lockDir(ctx context.Context, dir string) (*os.File, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		return file, nil
+	}
+	locked := make(chan error, 1)
+	go func() { locked <- unix.Flock(int(file.Fd()), unix.LOCK_EX) }()
+	select {
+	case err = <-locked:
+		return file, os.NewSyscallError("flock", err)
+	case <-ctx.Done(): // gocker ends soon, and the goroutine with it
+		return nil, context.Cause(ctx)
+	}
 }

@@ -1,113 +1,95 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"os/signal"
-	"strings"
+	"slices"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
-
-// run runs an image in a new container, waits for it to end and returns the
-// status for gocker to exit with: the command's own, or 128+n if signal n ended
-// it. args, if there are any, take the place of the image's Cmd.
-func run(reference string, args []string) (status int, err error) {
-	id := newID()
-	_, config, err := findImage(reference)
-	if err != nil {
-		return 0, err
-	}
-	if len(args) == 0 {
-		args = config.Config.Cmd
-	}
-	argv := append(config.Config.Entrypoint, args...)
-	if len(argv) == 0 {
-		return 0, fmt.Errorf("run: %s names no command; give one: gocker run IMAGE CMD", reference)
-	}
-
-	signals := make(chan os.Signal, 16) // from now on no signal ends gocker before it has cleaned up
-	signal.Notify(signals, forwarded...)
-
-	// Prepare. The container's files come from layers and go to a directory of its own.
-	var layers []string
-	for _, diffID := range config.RootFS.DiffIDs {
-		layers = append(layers, layerDir(diffID))
-	}
-	dir, err := claimDir(containersDir, id, os.RemoveAll)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir.Name()), dir.Close()) }()
-
-	// The child is this same program, started again as "gocker init".
-	// Its end of the pipe is closed by its execve(2) or its death.
-	started, initEnd, err := os.Pipe()
-	if err != nil {
-		return 0, fmt.Errorf("pipe: %w", err)
-	}
-	defer started.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{"init", id, dir.Name(), strings.Join(layers, ":"), config.Config.WorkingDir}, argv...)...)
-	cmd.Env = append(containerEnv(id), config.Config.Env...) // the last entry for a name wins
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{initEnd} // fd 3 in init
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: namespaces,
-		Pdeathsig:  syscall.SIGKILL, // a gocker killed by kill -9 takes the command with it
-	}
-
-	// Clone.
-	err = cmd.Start()
-	initEnd.Close()
-	if err != nil {
-		return 0, fmt.Errorf("clone: %w", err)
-	}
-
-	// Wait. Signals that come early stay in the channel until the command is
-	// there to take them; init would not know what to do with them.
-	io.Copy(io.Discard, started)
-	go func() {
-		for s := range signals {
-			cmd.Process.Signal(s) // fails only if the command has ended just now
-		}
-	}()
-	return exitStatus(cmd.Wait())
-}
 
 // namespaces are those that the child has for itself: namespaces(7).
 const namespaces = syscall.CLONE_NEWUTS | // host name and domain name: uts_namespaces(7)
 	syscall.CLONE_NEWPID | // process IDs, from 1 on: pid_namespaces(7)
-	syscall.CLONE_NEWNS // mounts: mount_namespaces(7)
+	syscall.CLONE_NEWNS | // mounts: mount_namespaces(7)
+	syscall.CLONE_NEWIPC // System V IPC and POSIX message queues: ipc_namespaces(7)
 
-// forwarded are the signals that gocker hands on to the command. SIGKILL and
-// SIGSTOP cannot be caught, and ^Z (SIGTSTP) is left to do what it always does.
-var forwarded = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
-
-// newID returns a random container ID of 12 hexadecimal digits, as short as
-// those that docker shows.
-func newID() string {
-	id := make([]byte, 6)
-	rand.Read(id) // never fails, and never returns less
-	return hex.EncodeToString(id)
+// run runs an image in a new container, waits for it to end and returns the status for
+// gocker to exit with: the command's own, or 128+n if signal n ended it. args, if there
+// are any, take the place of the image's Cmd.
+func run(reference string, args []string) (int, error) {
+	signals := catchSignals()
+	img, err := findImage(signals, reference)
+	if err != nil {
+		return 0, err
+	}
+	argv, err := img.command(args)
+	if err != nil {
+		return 0, fmt.Errorf("run: %s %w", reference, err)
+	}
+	if err := closeOnExec(); err != nil {
+		return 0, err
+	}
+	c := container{id: newID(), img: img, argv: argv}
+	status, err := c.run(signals)
+	if e := c.remove(); e != nil {
+		return status, errors.Join(err, e)
+	}
+	return status, err
 }
 
-// exitStatus turns what exec.Cmd.Wait returned into the status a shell would
-// report. The error is not nil if waiting itself failed.
-func exitStatus(err error) (int, error) {
-	var ended *exec.ExitError
-	if err == nil {
-		return 0, nil
-	} else if !errors.As(err, &ended) {
-		return 0, fmt.Errorf("wait: %w", err)
+// A container is an image that runs.
+type container struct {
+	id   string
+	img  image
+	argv []string
+	undo []func() error // takes down what was set up, the last first
+}
+
+// remove takes down all that was set up for the container. If something cannot be taken down, what
+// was set up before that stays, its directory at the last: the next gocker finds it, and tries again.
+func (c *container) remove() error {
+	for _, undo := range slices.Backward(c.undo) {
+		if err := undo(); err != nil {
+			return err
+		}
 	}
-	if ws := ended.Sys().(syscall.WaitStatus); ws.Signaled() {
-		return 128 + int(ws.Signal()), nil
+	return nil
+}
+
+// run is run without what comes before and after.
+func (c *container) run(signals *signals) (int, error) {
+	// Prepare. What the container writes goes to a directory of its own.
+	dir, undo, err := claimDir(signals, containersDir, c.id, removeTree)
+	if err != nil {
+		return 0, err
 	}
-	return ended.ExitCode(), nil
+	c.undo = append(c.undo, undo)
+
+	// Clone. The child is this same program, started again as "gocker init".
+	child, err := startChild("init", &syscall.SysProcAttr{Cloneflags: namespaces})
+	if err != nil {
+		return 0, err
+	}
+	defer child.kill() // does nothing to a child that has ended
+
+	// Talk. The child hears what the container is, and when it is ready that it may begin.
+	if err := child.send(spec{
+		ID:     c.id,
+		Argv:   c.argv,
+		Env:    addEnv(baseEnv(c.id), c.img.Config.Env),
+		Dir:    dir,
+		Layers: layerDirs(c.img.RootFS.DiffIDs),
+		Cwd:    c.img.Config.WorkingDir,
+	}); err != nil {
+		return 0, err
+	}
+	if err := child.awaitReady(signals); err != nil {
+		return 0, err
+	}
+	if err := child.begin(); err != nil {
+		return 0, err
+	}
+
+	// Wait.
+	return child.wait(signals)
 }

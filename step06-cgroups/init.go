@@ -1,118 +1,98 @@
 package main
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"strconv"
-	"strings"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
 
+// A spec says what a container is. run sends it to init.
+type spec struct {
+	ID     string
+	Argv   words    // the command and its arguments
+	Env    words    // the command's environment: NAME=VALUE
+	Dir    string   // the container's own directory
+	Layers []string // the directories of the image's layers, the lowest first
+	Cwd    string   // the command's working directory, in its root; if empty, /
+
+	Hierarchies []hierarchy // in which it has cgroups
+}
+
 // initContainer is the child's half of run: it is alone in its new namespaces,
-// furnishes them and becomes the command. args are the container's ID, its
-// directory, its layers, its working directory and the command with its
-// arguments. It returns only if it fails.
-func initContainer(args []string) (int, error) {
-	// fd 3 is the pipe that run made. If it is not there, run has not called us
-	// and the namespaces that we would change are the host's.
-	var fd3 unix.Stat_t
-	if err := unix.Fstat(3, &fd3); err != nil || fd3.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return 0, errors.New("init: only gocker run calls this")
-	}
-	cgroups, pids, args := filepath.SplitList(args[0]), args[1], args[2:]
-	id, dir, layers, workdir, argv := args[0], args[1], strings.Split(args[2], ":"), args[3], args[4:]
-
-	// Signals for the command that reach us as well, as ^C does, must not end us
-	// before we are the command; run hands them on.
-	signal.Notify(make(chan os.Signal, 1), forwarded...)
-	for _, step := range []func() error{
-		closeOnExec,
-		func() error { return joinCgroups(cgroups) },
-		func() error { return setHostname(id) },
-		mountPrivate,
-		func() error { return mountOverlay(dir, layers) },
-		func() error { return enterRootfs(dir + "/merged") },
-		mountProc,
-		mountSys,
-		mountDev,
-		func() error { return enterWorkdir(workdir) },
-	} {
-		if err := step(); err != nil {
-			return 0, err
-		}
-	}
-	var last []lastWrite
-	if pids != "0" {
-		last = append(last, lastWrite{4, pids})
-	}
-	return execve(argv, os.Environ(), last)
-}
-
-// enterWorkdir makes dir, if need be, and goes there. An image may leave it empty,
-// which means /.
-func enterWorkdir(dir string) error {
-	dir = filepath.Join("/", dir)
-	return cmp.Or(os.MkdirAll(dir, 0o755), os.Chdir(dir))
-}
-
-// closeOnExec lets the command inherit stdin, stdout and stderr and no other
-// file: neither the pipe to run nor what gocker's caller had left open, which
-// may well be a way out of the container (CVE-2024-21626 was one in runc).
-func closeOnExec() error {
-	open, err := os.ReadDir("/proc/self/fd")
+// furnishes them and becomes the command. It returns only if it is not run that has
+// started it; whatever else goes wrong it tells run, which prints it.
+func initContainer() error {
+	caller, err := findParent("init", "run")
 	if err != nil {
 		return err
 	}
-	for _, file := range open {
-		if fd, _ := strconv.Atoi(file.Name()); fd > 2 {
-			unix.CloseOnExec(fd)
-		}
+	var c spec
+	if err := caller.receive(&c); err != nil {
+		caller.fail(err)
+	}
+	if err := furnish(c); err != nil {
+		caller.fail(err)
+	}
+	caller.fail(execve(caller, c.Argv, addHome(c.Env)))
+	return nil
+}
+
+// furnish makes the new namespaces what c says.
+func furnish(c spec) error {
+	if err := dieWithParent(); err != nil {
+		return err
+	}
+	if err := joinCgroups(c.ID, c.Hierarchies); err != nil {
+		return err
+	}
+	if err := unshareCgroups(); err != nil {
+		return err
+	}
+	if err := setHostname(c.ID); err != nil {
+		return err
+	}
+	if err := mountPrivate(); err != nil {
+		return err
+	}
+	if err := mountOverlay(c.Dir, c.Layers); err != nil {
+		return err
+	}
+	if err := enterRootfs(c.Dir + "/merged"); err != nil {
+		return err
+	}
+	if err := mountProc(); err != nil {
+		return err
+	}
+	if err := mountSys(); err != nil {
+		return err
+	}
+	if err := mountCgroups(c.Hierarchies); err != nil {
+		return err
+	}
+	if err := mountDev(); err != nil {
+		return err
+	}
+	return enterWorkdir(c.Cwd)
+}
+
+// dieWithParent lets the kernel kill this process when gocker ends, whatever ends it, and
+// the end of process 1 is the end of all others in its PID namespace. It holds for the
+// command too, unless that changes its user: prctl(2). If gocker has ended before, no signal
+// comes; but then nobody says that the command may begin.
+func dieWithParent() error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl: %w", err)
 	}
 	return nil
 }
 
-// execve replaces this process by the command argv with the environment env, after
-// the writes last. A name without a slash is looked for in the PATH of env, as
-// execvp(3) does. It returns only if it fails, with the status that says how.
-func execve(argv, env []string, last []lastWrite) (int, error) {
-	candidates := []string{argv[0]}
-	if argv[0] != "" && !strings.Contains(argv[0], "/") {
-		candidates = nil
-		for _, dir := range filepath.SplitList(getenv(env, "PATH")) {
-			candidates = append(candidates, filepath.Join(dir, argv[0]))
-		}
+// enterWorkdir makes the directory dir, which an image names, unless it is there, and goes there.
+func enterWorkdir(dir string) error {
+	dir = path.Join("/", dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
 	}
-	status, err := statusNotFound, fmt.Errorf("%s: command not found", argv[0])
-	for _, path := range candidates {
-		if _, missing := os.Stat(path); missing != nil && !errors.Is(missing, unix.EACCES) {
-			continue
-		}
-		e := execAfter(last, path, argv, env)
-		if _, isWrite := e.(*os.SyscallError); isWrite {
-			return 0, e
-		}
-		if e == unix.ENOENT {
-			e = errors.New("its interpreter (#! line or dynamic linker) does not exist")
-		}
-		status, err = statusNotExecutable, fmt.Errorf("exec %s: %w", path, e)
-		if e != unix.EACCES { // only a file we may not execute lets the search go on
-			break
-		}
-	}
-	return status, err
-}
-
-// getenv returns the value of the last entry for key in env, or "".
-func getenv(env []string, key string) (value string) {
-	for _, entry := range env {
-		if k, v, _ := strings.Cut(entry, "="); k == key {
-			value = v
-		}
-	}
-	return value
+	return changeDir(dir)
 }

@@ -3,12 +3,13 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"os"
 	"runtime"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -16,65 +17,108 @@ import (
 
 const usage = `usage: gocker run [--mem SIZE] [--swap SIZE] [--cpus N] [--pids N] IMAGE [CMD [ARG...]] | gocker pull IMAGE`
 
-// The exit statuses that are gocker's own rather than the command's. They are
-// docker's, which took 126 and 127 from the shell (POSIX XCU 2.8.2).
-const (
-	statusFailed        = 125 // gocker itself failed
-	statusNotExecutable = 126 // the command was found but could not be executed
-	statusNotFound      = 127 // the command was not found
-)
-
-// The main goroutine stays on the first thread of the process. Pdeathsig in run.go
-// is tied to threads at both ends: it is sent when the one that called clone(2)
-// ends, and only the first one of the child keeps it through its execve(2).
+// Go calls init before main, on the first thread of the process, and there main stays from
+// now on. For dieWithParent, in init.go, threads count: the signal is sent when the thread
+// of gocker ends that has called clone(2), and it is the child's thread that called prctl(2)
+// which has to execute the command.
 func init() { runtime.LockOSThread() }
 
 func main() {
 	unix.Umask(0o022) // docker's: what is made for a container does not depend on who calls
 	status, err := gocker(os.Args[1:])
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "gocker:", err)
-		status = cmp.Or(status, statusFailed)
+		status = report(err)
 	}
 	os.Exit(status)
 }
 
+// report prints what went wrong, as one line, and returns the status to exit with.
+func report(err error) int {
+	if signal, ok := err.(interruption); ok {
+		return 128 + int(signal) // without a word, as of a command that it had ended
+	}
+	line := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have a line each
+	line = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) { // a name in an image may have what a terminal obeys
+			return '?'
+		}
+		return r
+	}, line)
+	fmt.Fprintln(os.Stderr, "gocker:", line)
+	var failed failure
+	if errors.As(err, &failed) {
+		return failed.status
+	}
+	return statusFailed
+}
+
 // gocker carries out one command line, given without the program's name, and
-// returns the status to exit with, where 0 with an error stands for statusFailed.
+// returns the status to exit with if nothing went wrong.
 func gocker(args []string) (int, error) {
 	if len(args) == 0 {
 		return 0, fmt.Errorf("no command given; %s", usage)
 	}
-	command, args := args[0], args[1:]
-	if command == "init" { // hidden: what run starts inside the new namespaces
-		return initContainer(args)
+	command, least, most := args[0], 1, math.MaxInt // how many arguments it takes
+	switch command {
+	case "init": // hidden: what run starts inside the new namespaces
+		return 0, initContainer()
+	case "help", "-h", "--help":
+		fmt.Println(usage)
+		return 0, nil
+	case "run":
+	case "pull":
+		most = 1
+	default:
+		return 0, fmt.Errorf("unknown command %q; %s", command, usage)
 	}
 	flags := pflag.NewFlagSet(command, pflag.ContinueOnError)
 	flags.SetInterspersed(false) // what follows the first argument is not for gocker
 	flags.Usage = func() {}
-	var max limits
+	var l limits
 	if command == "run" {
-		max.addFlags(flags)
+		l.addFlags(flags)
 	}
-	err := flags.Parse(args)
-	arguments, known := map[string]struct{ min, max int }{"run": {1, math.MaxInt}, "pull": {1, 1}}[command]
-	switch {
-	case command == "help", command == "-h", command == "--help", errors.Is(err, pflag.ErrHelp):
+	err := flags.Parse(args[1:])
+	if errors.Is(err, pflag.ErrHelp) {
 		fmt.Println(usage)
 		return 0, nil
-	case !known:
-		return 0, fmt.Errorf("unknown command %q; %s", command, usage)
-	case err != nil:
+	}
+	if err != nil {
+		if strings.Contains(err.Error(), "flag: 'i'") || strings.Contains(err.Error(), "flag: 't'") {
+			err = fmt.Errorf("%w: unlike with docker, stdin and the terminal are always the command's", err)
+		}
 		return 0, fmt.Errorf("%s: %w; %s", command, err, usage)
-	case flags.NArg() < arguments.min, flags.NArg() > arguments.max:
+	}
+	if flags.NArg() < least || flags.NArg() > most {
 		return 0, fmt.Errorf("%s: wrong number of arguments; %s", command, usage)
-	case max.swap > 0 && max.memory == 0:
+	}
+	if l.swap > 0 && l.memory == 0 {
 		return 0, fmt.Errorf("run: --swap needs --mem; %s", usage)
-	case os.Geteuid() != 0:
-		return 0, fmt.Errorf("%s: only root may do this; try: sudo gocker %s", command, command)
+	}
+	if os.Geteuid() != 0 {
+		return 0, fmt.Errorf("%s: only root may do this; try: sudo %s", command, commandLine(os.Args))
 	}
 	if command == "pull" {
-		return 0, pull(flags.Arg(0))
+		return 0, pull(catchSignals(), flags.Arg(0))
 	}
-	return run(flags.Arg(0), flags.Args()[1:], max)
+	status, err := run(flags.Arg(0), flags.Args()[1:], l)
+	var failed failure
+	name, _, _ := strings.Cut(flags.Arg(1), "=")
+	flag, isFlag := strings.CutPrefix(name, "--")
+	if errors.As(err, &failed) && failed.status == statusNotFound && isFlag && flags.Lookup(flag) != nil {
+		return 0, failure{fmt.Errorf("%w: gocker's own flags come before IMAGE", err), statusNotFound}
+	}
+	return status, err
+}
+
+// commandLine returns args as one types them in a shell.
+func commandLine(args []string) string {
+	quoted := make([]string, len(args))
+	for i, arg := range args {
+		quoted[i] = arg
+		if arg == "" || strings.ContainsAny(arg, " \t\n'\"\\$`*?[]{}()<>|&;#~!") {
+			quoted[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
 }

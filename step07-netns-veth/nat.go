@@ -2,10 +2,11 @@ package main
 
 import (
 	"bytes"
-	"cmp"
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -16,14 +17,15 @@ import (
 // enableForwarding makes the host pass on packets that are not for itself: ip(7).
 func enableForwarding() error {
 	const file = "/proc/sys/net/ipv4/ip_forward"
-	if value, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(value)) == "1" {
-		return nil
+	value, err := os.ReadFile(file)
+	if err != nil || strings.TrimSpace(string(value)) == "1" {
+		return err
 	}
 	return writeFile(file, "1")
 }
 
-// masquerade lets the containers' packets leave their subnet with the address of the
-// host's interface that they go out by. As nft(8) would write it:
+// masquerade lets the containers' packets leave their subnet with the address of the host's interface
+// that they go out by. As nft(8) would write it:
 //
 //	table ip gocker {
 //		chain postrouting {
@@ -32,39 +34,60 @@ func enableForwarding() error {
 //		}
 //	}
 //
-// One transaction replaces the table as a whole, so that it is always right.
-func masquerade(bridge *net.IPNet) error {
+// Where the rule is there already nothing is changed: a transaction would wait for all CPUs.
+func masquerade(subnet *net.IPNet) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "gocker"})
-	conn.FlushTable(table)
-	chain := conn.AddChain(&nftables.Chain{
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: "gocker"}
+	chain := &nftables.Chain{
 		Name:     "postrouting",
 		Table:    table,
 		Type:     nftables.ChainTypeNAT,
 		Hooknum:  nftables.ChainHookPostrouting,
 		Priority: nftables.ChainPriorityNATSource,
-	})
-	// The source address lies at byte 12 of an IPv4 header, the destination at 16: RFC 791.
-	inSubnet := func(offset uint32, op expr.CmpOp) []expr.Any {
-		return []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: bridge.Mask, Xor: make([]byte, 4)},
-			&expr.Cmp{Op: op, Register: 1, Data: bridge.IP.Mask(bridge.Mask).To4()},
-		}
 	}
-	exprs := append(inSubnet(12, expr.CmpOpEq), inSubnet(16, expr.CmpOpNeq)...)
-	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: append(exprs, &expr.Masq{})})
+	rule := slices.Concat(matchSource(subnet), matchDestinationNot(subnet), []expr.Any{&expr.Masq{}})
+	rules, err := conn.GetRules(table, chain) // fails if there is no such chain
+	if err == nil && slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return reflect.DeepEqual(r.Exprs, rule) }) {
+		return nil
+	}
+	conn.AddTable(table)
+	conn.AddChain(chain)
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule})
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("nftables: masquerade: %w", err)
 	}
 	return nil
 }
 
-// checkForwarding fails if a firewall drops what it does not know, as docker's does,
-// and does not know the bridge. A packet has to be accepted by every table, so that
+// matchSource is for packets from subnet. The source address is at byte 12 of the IPv4 header, the
+// destination at 16: RFC 791.
+func matchSource(subnet *net.IPNet) []expr.Any { return matchAddress(12, expr.CmpOpEq, subnet) }
+
+// matchDestinationNot is for packets to anywhere but subnet.
+func matchDestinationNot(subnet *net.IPNet) []expr.Any {
+	return matchAddress(16, expr.CmpOpNeq, subnet)
+}
+
+func matchAddress(offset uint32, op expr.CmpOp, subnet *net.IPNet) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: subnet.Mask, Xor: make([]byte, 4)},
+		&expr.Cmp{Op: op, Register: 1, Data: subnet.IP.Mask(subnet.Mask).To4()},
+	}
+}
+
+// A firewall is a table of the host's that sees what is passed on.
+type firewall struct {
+	family, table string // as nft(8) names them
+	chains        map[string]*nftables.Chain
+	rules         map[string][]*nftables.Rule // by chain
+}
+
+// checkForwarding fails if a firewall lets no packet pass that it does not know, as docker's and
+// firewalld's do, and does not know the bridge. A packet has to be accepted by every table, so that
 // no rule in ours would help, and the others' are not ours to change.
 func checkForwarding() error {
 	conn, err := nftables.New()
@@ -72,42 +95,113 @@ func checkForwarding() error {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	chains, err := conn.ListChains()
-	for _, base := range chains {
-		family := map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyINet: "inet"}[base.Table.Family]
-		if family == "" || base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookForward ||
-			base.Policy == nil || *base.Policy != nftables.ChainPolicyDrop {
-			continue
-		}
-		known, chain := false, base.Name
-		for _, c := range chains {
-			if *c.Table != *base.Table {
-				continue
-			}
-			if c.Name == "DOCKER-USER" { // the place that docker keeps for the rules of others
-				chain = c.Name
-			}
-			rules, e := conn.GetRules(c.Table, c)
-			err = cmp.Or(err, e)
-			for _, rule := range rules {
-				known = known || slices.ContainsFunc(rule.Exprs, func(e expr.Any) bool {
-					name, ok := e.(*expr.Cmp)
-					return ok && bytes.HasPrefix(name.Data, []byte(bridgeName))
-				})
-			}
-		}
-		if err == nil && !known {
-			remedy := fmt.Sprintf("nft insert rule %s %s %s iifname %s accept && nft insert rule %[1]s %s %s oifname %s ct state established,related accept",
-				family, base.Table.Name, chain, bridgeName)
-			if base.Name == "FORWARD" { // iptables's; it would not understand what nft(8) writes there
-				remedy = fmt.Sprintf("iptables -I %s -i %s -j ACCEPT && iptables -I %[1]s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
-					chain, bridgeName)
-			}
-			return fmt.Errorf("packets of containers are dropped by the policy of chain %s, table %s %s; let them pass: %s",
-				base.Name, family, base.Table.Name, remedy)
-		}
-	}
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
+	for _, base := range chains {
+		f := firewall{"ip", base.Table.Name, map[string]*nftables.Chain{}, map[string][]*nftables.Rule{}}
+		if base.Table.Family == nftables.TableFamilyINet {
+			f.family = "inet"
+		} else if base.Table.Family != nftables.TableFamilyIPv4 {
+			continue
+		}
+		if base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookForward {
+			continue
+		}
+		for _, chain := range chains {
+			if *chain.Table == *base.Table {
+				f.chains[chain.Name] = chain
+				f.rules[chain.Name], err = conn.GetRules(chain.Table, chain)
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // it has just been removed
+				return fmt.Errorf("nftables: %w", err)
+			}
+		}
+		if how := f.fate(base.Name); (how == "rule" || how == "policy") && !f.knowsBridge() {
+			return fmt.Errorf("packets of containers are dropped by the %s of chain %s, table %s %s; let them pass: %s",
+				how, base.Name, f.family, f.table, f.remedy(base.Name))
+		}
+	}
 	return nil
+}
+
+// fate returns what decides in chain on all packets that come to its end: a "rule" or the "policy"
+// that refuses them, or an "accept". It is "" if they go back to the chain that they came from.
+func (f firewall) fate(chain string) string {
+	for _, rule := range f.rules[chain] {
+		switch e := verdict(rule).(type) {
+		case *expr.Reject, *expr.Target: // iptables has a target REJECT
+			return "rule"
+		case *expr.Verdict:
+			switch e.Kind {
+			case expr.VerdictDrop:
+				return "rule"
+			case expr.VerdictAccept:
+				return "accept"
+			case expr.VerdictReturn:
+				return f.policy(chain)
+			case expr.VerdictJump, expr.VerdictGoto:
+				if fate := f.fate(e.Chain); fate != "" {
+					return fate
+				}
+			}
+		}
+	}
+	return f.policy(chain)
+}
+
+// policy is "policy" if that of chain is to drop, or else "".
+func (f firewall) policy(chain string) string {
+	if c := f.chains[chain]; c != nil && c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
+		return "policy"
+	}
+	return ""
+}
+
+// verdict returns what rule does with every packet, or nil if that depends on the packet.
+func verdict(rule *nftables.Rule) expr.Any {
+	for _, e := range rule.Exprs {
+		switch e := e.(type) {
+		case *expr.Counter, *expr.Log:
+		case *expr.Reject, *expr.Verdict:
+			return e
+		case *expr.Target:
+			if e.Name == "REJECT" {
+				return e
+			}
+			return nil
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// knowsBridge tells whether a rule of the firewall names the bridge.
+func (f firewall) knowsBridge() bool {
+	for _, rules := range f.rules {
+		for _, rule := range rules {
+			for _, e := range rule.Exprs {
+				if name, ok := e.(*expr.Cmp); ok && bytes.HasPrefix(name.Data, []byte(bridgeName)) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// remedy is the command that lets the containers' packets pass chain. iptables would not understand what
+// nft(8) writes into its chains.
+func (f firewall) remedy(chain string) string {
+	iptables := chain == "FORWARD"
+	if f.chains["DOCKER-USER"] != nil {
+		chain = "DOCKER-USER" // the place that docker keeps for the rules of others
+	}
+	if iptables {
+		return fmt.Sprintf("iptables -I %s -i %s -j ACCEPT && iptables -I %[1]s -o %s -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+			chain, bridgeName)
+	}
+	return fmt.Sprintf("nft insert rule %s %s %s iifname %s accept && nft insert rule %[1]s %s %s oifname %s ct state established,related accept",
+		f.family, f.table, chain, bridgeName)
 }

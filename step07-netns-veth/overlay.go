@@ -1,94 +1,85 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"runtime"
 	"strings"
 
+	"github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
 )
 
-// containersDir has a directory for every container that runs. It is not in /run,
-// which is memory: an apt-get install in a container would fill it.
-const containersDir = "/var/lib/gocker/containers"
-
-// claimDir makes the directory parent/id and returns it locked: in use, until the
-// file is closed. What killed gockers have left in parent nobody has locked any
-// more; remove takes it away.
-func claimDir(parent, id string, remove func(dir string) error) (*os.File, error) {
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return nil, err
-	}
-	all, err := lockDir(parent, unix.LOCK_EX)
-	if err != nil {
-		return nil, err
-	}
-	defer all.Close() // from here on parent/id is seen, and seen to be locked
-	entries, err := all.ReadDir(0)
-	if err != nil {
-		return nil, err
-	}
-	for _, entry := range entries {
-		orphan := filepath.Join(parent, entry.Name())
-		if lock, err := lockDir(orphan, unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			remove(orphan) // if that fails, the next container tries again
-			lock.Close()
-		}
-	}
-	dir := filepath.Join(parent, id)
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return nil, err
-	}
-	lock, err := lockDir(dir, unix.LOCK_EX)
-	if err != nil {
-		return nil, errors.Join(err, remove(dir))
-	}
-	return lock, nil
-}
-
-// lockDir opens and locks the directory dir; how says what happens if another
-// process has it locked. Closing the file unlocks, and so does the end of the
-// process, whatever ends it: flock(2).
-func lockDir(dir string, how int) (*os.File, error) {
-	file, err := os.OpenFile(dir, unix.O_DIRECTORY, 0)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(file.Fd()), how); err != nil {
-		return nil, errors.Join(fmt.Errorf("flock %s: %w", dir, err), file.Close())
-	}
-	return file, nil
-}
-
-// mountOverlay makes in dir, the container's, merged and mounts on it the directories
-// layers, the lowest first, under upper, which takes what the container writes; work
-// is overlayfs's own: Documentation/filesystems/overlayfs.rst in the kernel.
-func mountOverlay(dir string, layers []string) error {
-	for _, name := range []string{"/upper", "/work", "/merged"} {
-		if err := os.Mkdir(dir+name, 0o755); err != nil {
+// mountOverlay mounts the directories lower, the lowest first, on dir/merged, under a new
+// directory dir/upper, which takes all that is written. dir/work is overlayfs's own:
+// Documentation/filesystems/overlayfs.rst in the kernel.
+func mountOverlay(dir string, lower []string) error {
+	upper, work, merged, empty := dir+"/upper", dir+"/work", dir+"/merged", dir+"/empty"
+	for _, name := range []string{upper, work, merged, empty} {
+		if err := os.MkdirAll(name, 0o755); err != nil {
 			return err
 		}
 	}
-	// All options together must fit into a page, 4096 bytes, and 128 layers would
-	// not, with paths of 87 bytes. As open files they have shorter ones.
-	lower := make([]string, len(layers))
-	for i, layer := range layers {
+	if len(lower) == 0 {
+		lower = []string{empty} // there must be one
+	}
+	// All options together must fit into a page, 4096 bytes, and 128 layers would not, with
+	// paths of 87 bytes. As open files they have shorter ones.
+	short := make([]string, len(lower))
+	for i, layer := range lower {
 		fd, err := unix.Open(layer, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return &fs.PathError{Op: "open", Path: layer, Err: err}
+			return fmt.Errorf("open %s: %w", layer, err)
 		}
 		defer unix.Close(fd)
-		lower[len(layers)-1-i] = fmt.Sprintf("/proc/self/fd/%d", fd)
+		short[len(lower)-1-i] = fmt.Sprintf("/proc/self/fd/%d", fd)
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%[2]s/upper,workdir=%[2]s/work", strings.Join(lower, ":"), dir)
-	err := mount("overlay", dir+"/merged", "overlay", 0, options)
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", strings.Join(short, ":"), upper, work)
+	err := mount("overlay", merged, "overlay", 0, options)
 	var under unix.Statfs_t
 	if err != nil && unix.Statfs(dir, &under) == nil && under.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		err = fmt.Errorf("%w: an upperdir cannot be on an overlayfs, as /var/lib/gocker is; "+
+		return fmt.Errorf("%w: an upperdir cannot be on an overlayfs, as /var/lib/gocker is; "+
 			"mount another filesystem there, for example: mount -t tmpfs none /var/lib/gocker", err)
 	}
 	return err
+}
+
+// markOpaque says in upper of the directories dirs, which are paths in merged, that nothing in them is
+// from the layers below: a mark instead of as many whiteouts.
+func markOpaque(merged, upper string, dirs []string) error {
+	for _, dir := range dirs {
+		name := strings.TrimPrefix(dir, merged)
+		now, err := fs.RootPath(merged, name)
+		if err != nil {
+			return err
+		}
+		if now != dir {
+			continue // a link has taken its place since, and what that leads to is not meant
+		}
+		path := upper + name
+		err = unix.Lsetxattr(path, "trusted.overlay.opaque", []byte("y"), 0)
+		if err != nil && err != unix.ENOENT { // nothing of it was below
+			return fmt.Errorf("setxattr %s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// withMounts calls f on a thread of its own, in a mount namespace of its own. Whatever f mounts, nobody
+// else sees it, and it goes with the thread, at the latest with gocker. The goroutine stays locked to
+// the thread, and ends it: no other one ever gets there.
+func withMounts(f func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNS))
+		if err == nil {
+			err = mountPrivate()
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }

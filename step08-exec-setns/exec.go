@@ -1,175 +1,155 @@
 package main
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"os/exec"
-	"os/signal"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// statesDir has a directory for every container that runs, with its state.
-const statesDir = "/run/gocker/containers"
-
-// A state is what other gockers have to know of a container.
-type state struct {
-	ID         string
-	PID        int    // of its process 1, on the host
-	StartTime  string // of that process, in clock ticks since the host's boot
-	Image      string
-	Command    []string
-	Env        []string // as exec gives it to its commands too
-	WorkingDir string
-	Cgroups    []string // its directories
-	Created    time.Time
+// An entry says how a command enters a container. exec sends it to enter, after a pidfd.
+type entry struct {
+	Container state
+	Argv      words // the command and its arguments
 }
 
-// write puts the state in dir. Who reads it, reads all of it or nothing.
-func (s state) write(dir string) error {
-	content, err := json.MarshalIndent(s, "", "\t")
-	if err != nil {
-		return err
+// exec runs the command argv in the container whose ID begins with prefix, waits for it to end
+// and returns a status as run does.
+func exec(prefix string, argv []string) (int, error) {
+	signals := catchSignals()
+	if err := closeOnExec(); err != nil {
+		return 0, err
 	}
-	partial := filepath.Join(dir, "partial")
-	if err := os.WriteFile(partial, content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(partial, filepath.Join(dir, "state.json"))
-}
-
-// findContainer returns the state of the one container whose ID begins with prefix.
-func findContainer(prefix string) (s state, err error) {
-	entries, err := os.ReadDir(statesDir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return s, err
-	}
-	var found []string
-	for _, entry := range entries {
-		if prefix != "" && strings.HasPrefix(entry.Name(), prefix) {
-			found = append(found, entry.Name())
-		}
-	}
-	switch len(found) {
-	case 0:
-		return s, fmt.Errorf("no container has an ID that begins with %q", prefix)
-	case 1:
-	default:
-		return s, fmt.Errorf("several containers have an ID that begins with %q: %s", prefix, strings.Join(found, ", "))
-	}
-	content, err := os.ReadFile(filepath.Join(statesDir, found[0], "state.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s, fmt.Errorf("container %s has not started yet, or has ended", found[0])
-	}
-	return s, cmp.Or(err, json.Unmarshal(content, &s))
-}
-
-// startTime returns when the process pid began to be, in clock ticks since boot:
-// field 22 of /proc/PID/stat, proc(5). PIDs are used again; the two together are not.
-func startTime(pid int) (string, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return "", err
-	}
-	// Field 2 is the name in parentheses, in which there may be anything.
-	fields := strings.Fields(string(stat[strings.LastIndex(string(stat), ")")+1:]))
-	return fields[22-3], nil
-}
-
-// execute runs the command argv in the container whose ID begins with prefix, and
-// returns a status as run does.
-func execute(prefix string, argv []string) (status int, err error) {
-	c, err := findContainer(prefix)
+	s, err := findState(prefix)
 	if err != nil {
 		return 0, fmt.Errorf("exec: %w", err)
 	}
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, forwarded...)
-
-	// A pidfd stands for one process, also when its PID is another one's: pidfd_open(2).
-	fd, err := unix.PidfdOpen(c.PID, 0)
+	// A pidfd stands for one process, also when its PID is another one's: pidfd_open(2). That it
+	// is the container's, we know from the time at which it began to be.
+	pidfd, err := unix.PidfdOpen(s.PID, 0)
 	if err != nil {
-		return 0, fmt.Errorf("exec: container %s has ended: %w", c.ID, err)
+		return 0, fmt.Errorf("exec: container %s has ended: %w", s.ID, err)
 	}
-	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	defer pidfd.Close()
-	if now, err := startTime(c.PID); err != nil || now != c.StartTime {
-		return 0, fmt.Errorf("exec: container %s has ended", c.ID)
+	defer unix.Close(pidfd)
+	if began, err := startTime(s.PID); err != nil || began != s.StartTime {
+		return 0, fmt.Errorf("exec: container %s has ended", s.ID)
 	}
-	started, initEnd, err := os.Pipe()
-	if err != nil {
-		return 0, fmt.Errorf("pipe: %w", err)
+	status, err := s.exec(signals, pidfd, argv)
+	var failed failure
+	if err == nil || errors.As(err, new(interruption)) || errors.As(err, &failed) && failed.status != statusFailed {
+		return status, err
 	}
-	defer started.Close()
-	cmd := exec.Command("/proc/self/exe", append([]string{"enter",
-		strconv.Itoa(len(c.Cgroups)), filepath.Join(containersDir, c.ID), c.WorkingDir}, argv...)...)
-	cmd.Env = c.Env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.ExtraFiles = []*os.File{initEnd, pidfd} // fds 3 and 4 in enter
-	for _, dir := range c.Cgroups {             // and from 5 on
-		procs, err := os.OpenFile(dir+"/cgroup.procs", os.O_WRONLY, 0)
-		if err != nil {
-			return 0, fmt.Errorf("exec: container %s has ended: %w", c.ID, err)
-		}
-		defer procs.Close()
-		cmd.ExtraFiles = append(cmd.ExtraFiles, procs)
+	// Perhaps the container is just ending, and its processes are killed. A pidfd can be "read"
+	// when its process has ended; give that a second.
+	ended, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 1000)
+	if ended > 0 {
+		return 0, fmt.Errorf("exec: container %s has ended", s.ID)
 	}
-
-	// Who enters a PID namespace stays outside, and the children are born inside:
-	// setns(2), pid_namespaces(7). This is true of the one thread that calls; our
-	// goroutine is locked to it for good, so that the runtime starts neither another
-	// goroutine nor another thread from there.
-	if err := unix.Setns(fd, unix.CLONE_NEWPID); err != nil {
-		return 0, fmt.Errorf("exec: container %s: setns: %w", c.ID, err)
-	}
-	err = cmd.Start()
-	initEnd.Close()
-	if err != nil {
-		return 0, fmt.Errorf("exec: clone: %w", err)
-	}
-	return wait(cmd, started, signals)
+	return 0, err
 }
 
-// enter is the child's half of execute: it goes where the container is and becomes the
-// command. args are the number of cgroups, the container's directory, the working
-// directory and the command with its arguments. It returns only if it fails.
-func enter(args []string) (int, error) {
-	if err := checkCaller("enter", "exec"); err != nil {
-		return 0, err
+// exec is the rest of it, in the container whose process 1 is that of pidfd.
+func (s state) exec(signals *signals, pidfd int, argv []string) (int, error) {
+	// Clone. Who enters a PID namespace stays outside, and the children are born inside: setns(2),
+	// pid_namespaces(7). This is true of the one thread that calls; our goroutine is locked to it
+	// for good, so that the runtime starts neither another goroutine nor another thread from there.
+	if err := unix.Setns(pidfd, unix.CLONE_NEWPID); err != nil {
+		return 0, fmt.Errorf("exec: setns: %w", err)
 	}
-	dir, workdir, argv := args[1], args[2], args[3:]
-	cgroups, err := strconv.Atoi(args[0])
+	child, err := startChild("enter", &syscall.SysProcAttr{})
 	if err != nil {
 		return 0, err
 	}
-	signal.Notify(make(chan os.Signal, 1), forwarded...)
-	for _, step := range []func() error{
-		closeOnExec,
-		// As Pdeathsig does in run.go. That would not do here: it takes a parent in
-		// another PID namespace, whom nobody can see from inside, for dead.
-		func() error { return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) },
-		// A thread that shares its root directory with others, as Go's threads do, may
-		// not enter a mount namespace: setns(2).
-		func() error { return unix.Unshare(unix.CLONE_FS) },
-		func() error { return unix.Setns(4, namespaces) }, // all at once: Linux 5.8
-		func() error { return enterRootfs(dir + "/merged") },
-		func() error { return enterWorkdir(workdir) },
-	} {
-		if err := step(); err != nil {
-			return 0, fmt.Errorf("exec: %w", err)
+	defer child.kill() // does nothing to a child that has ended
+
+	// Talk. The first byte carries the pidfd: unix(7), SCM_RIGHTS.
+	if err := unix.Sendmsg(int(child.socket.Fd()), []byte{0}, unix.UnixRights(pidfd), nil, 0); err != nil {
+		return 0, fmt.Errorf("sendmsg: %w", err)
+	}
+	if err := child.send(entry{s, argv}); err != nil {
+		return 0, err
+	}
+	if err := child.awaitReady(signals); err != nil {
+		return 0, err
+	}
+	// In cgroup v2 it is moved now that it starts no thread any more: the container may be allowed
+	// fewer than a Go program has.
+	for _, h := range s.Hierarchies {
+		if h.isV2() {
+			if err := writeFile(h.dir(s.ID)+"/cgroup.procs", fmt.Sprint(child.pid)); err != nil {
+				return 0, err
+			}
 		}
 	}
-	var join []lastWrite
-	for fd := range cgroups {
-		join = append(join, lastWrite{5 + fd, "0"})
+	if err := child.begin(); err != nil {
+		return 0, err
 	}
-	return execve(argv, os.Environ(), join)
+
+	// Wait.
+	return child.wait(signals)
+}
+
+// enter is the child's half of exec: it goes where the container is and becomes the command. It
+// returns only if it is not exec that has started it.
+func enter() error {
+	caller, err := findParent("enter", "exec")
+	if err != nil {
+		return err
+	}
+	pidfd, err := receiveDescriptor()
+	if err != nil {
+		caller.fail(err)
+	}
+	var e entry
+	if err := caller.receive(&e); err != nil {
+		caller.fail(err)
+	}
+	if err := e.Container.enter(pidfd); err != nil {
+		caller.fail(fmt.Errorf("exec: %w", err))
+	}
+	caller.fail(execve(caller, e.Argv, addHome(e.Container.Env)))
+	return nil
+}
+
+// enter goes where the container is, whose process 1 is that of pidfd.
+func (s state) enter(pidfd int) error {
+	if err := dieWithParent(); err != nil {
+		return err
+	}
+	if err := joinCgroups(s.ID, s.Hierarchies); err != nil {
+		return err
+	}
+	// A thread that shares its root directory with others, as Go's threads do, may not enter a
+	// mount namespace: setns(2).
+	if err := unix.Unshare(unix.CLONE_FS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	// All at once: Linux 5.8. We were born in the PID namespace.
+	if err := unix.Setns(pidfd, namespaces&^unix.CLONE_NEWPID|unix.CLONE_NEWCGROUP); err != nil {
+		return fmt.Errorf("setns: %w", err)
+	}
+	unix.Close(pidfd)
+	if err := changeRoot(s.Root); err != nil {
+		return err
+	}
+	return enterWorkdir(s.Cwd)
+}
+
+// receiveDescriptor waits for the open file that comes with the first byte, and returns it.
+func receiveDescriptor() (int, error) {
+	control := make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(socketFD, make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("recvmsg: %w", err)
+	}
+	var fds []int
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err == nil && len(messages) == 1 {
+		fds, err = unix.ParseUnixRights(&messages[0])
+	}
+	if err != nil || len(fds) != 1 {
+		return 0, errors.New("recvmsg: no descriptor came")
+	}
+	return fds[0], nil
 }

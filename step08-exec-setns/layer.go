@@ -2,204 +2,179 @@ package main
 
 import (
 	"archive/tar"
-	"cmp"
+	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"github.com/containerd/continuity/fs"
+	"github.com/containerd/log"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	"golang.org/x/sys/unix"
 )
 
-const storeDir = "/var/lib/gocker"
-
-// layersDir has a directory for every layer, by its diffID, for all images.
+// layersDir has a directory for every layer, for all images.
 const layersDir = storeDir + "/layers"
 
-// layerDir is the directory of the layer diffID.
-func layerDir(diffID v1.Hash) string { return filepath.Join(layersDir, diffID.Hex) }
-
-// store unpacks layer, while it arrives, unless it is in layersDir already. That
-// happens in the directory dir, and not before all of the layer is on disk it
-// gets its place. Its compressed bytes are verified by go-containerregistry, the
-// tar archive in them here: diffID is its SHA-256.
-func store(layer v1.Layer, diffID v1.Hash, dir string) error {
-	if _, err := os.Stat(layerDir(diffID)); err == nil {
-		return nil
+// layerDirs returns the directories of the layers with these diffIDs, the lowest first. What a layer
+// adds depends on what lies below: its name is the chain ID of them all, OCI image-spec, config.md.
+func layerDirs(diffIDs []v1.Hash) (dirs []string) {
+	var chain []digest.Digest
+	for _, diffID := range diffIDs {
+		chain = append(chain, digest.Digest(diffID.String()))
 	}
-	content, err := layer.Uncompressed()
+	for _, chainID := range identity.ChainIDs(chain) {
+		dirs = append(dirs, filepath.Join(layersDir, chainID.Encoded()))
+	}
+	return dirs
+}
+
+// unpackImage unpacks those layers of img, which is ref, that are not in layersDir. It works in dir.
+func unpackImage(ctx context.Context, img v1.Image, ref name.Reference, dir string) error {
+	config, err := img.ConfigFile()
 	if err != nil {
 		return err
 	}
-	defer content.Close()
-	partial := filepath.Join(dir, diffID.Hex)
-	if err := cmp.Or(os.MkdirAll(layersDir, 0o755), os.Mkdir(partial, 0o755)); err != nil {
-		return err
-	}
-	u := &unpacker{brought: map[string]bool{}}
-	if u.root, err = os.OpenRoot(partial); err != nil {
-		return err
-	}
-	defer u.root.Close()
-	sum := sha256.New()
-	stream := io.TeeReader(content, sum)
-	if err := u.unpack(tar.NewReader(stream)); err != nil {
-		return err
-	}
-	if _, err := io.Copy(io.Discard, stream); err != nil { // what follows the archive's end counts too
-		return err
-	}
-	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != diffID.Hex {
-		return fmt.Errorf("the digest of its content is sha256:%s", got)
-	}
-	top, err := u.root.Open(".")
+	layers, err := img.Layers()
 	if err != nil {
 		return err
 	}
-	defer top.Close()
-	if err := unix.Syncfs(int(top.Fd())); err != nil { // or a power cut could leave a tree of empty files
-		return fmt.Errorf("syncfs: %w", err)
+	diffIDs := config.RootFS.DiffIDs
+	if len(layers) != len(diffIDs) {
+		return fmt.Errorf("%d layers, but %d in the configuration", len(layers), len(diffIDs))
 	}
-	return os.Rename(partial, layerDir(diffID))
-}
-
-// An unpacker writes a layer into a directory and nowhere else: os.Root follows
-// no link out of it (before Go 1.26.5 it did, to a target that ends in a slash),
-// and the system calls used beside it follow none at all.
-type unpacker struct {
-	root    *os.Root
-	brought map[string]bool // the paths at or under which the layer has a file
-}
-
-// unpack makes the files of archive: OCI image-spec, layer.md.
-func (u *unpacker) unpack(archive *tar.Reader) error {
-	dirs := map[string]*tar.Header{}
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			break
-		} else if err != nil {
+	for _, needed := range []string{layersDir, dir} {
+		if err := os.MkdirAll(needed, 0o700); err != nil {
 			return err
 		}
-		name := filepath.Clean(header.Name)
-		if err := u.add(name, header, archive); err != nil {
-			return fmt.Errorf("%s: %w", header.Name, err)
+	}
+	dirs := layerDirs(diffIDs)
+	for i, layer := range layers {
+		if _, err := os.Stat(dirs[i]); err == nil {
+			continue
 		}
-		delete(dirs, name)
-		if header.Typeflag == tar.TypeDir {
-			dirs[name] = header
+		if isTerminal(2) {
+			fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
+		}
+		partial := filepath.Join(dir, strconv.Itoa(i))
+		if err := addLayer(ctx, layer, diffIDs[i], dirs[:i], partial); err != nil {
+			return fmt.Errorf("layer %s: %w", diffIDs[i], err)
+		}
+		if err := syncAndRename(partial+"/upper", dirs[i]); err != nil {
+			return err
 		}
 	}
-	var err error
-	for name, header := range dirs { // again, for their times: every file made in them has changed those
-		err = cmp.Or(err, u.add(name, header, nil))
-	}
-	return err
+	return nil
 }
 
-// add makes the file name, or applies the whiteout that it is.
-func (u *unpacker) add(name string, header *tar.Header, content io.Reader) error {
-	if !filepath.IsLocal(name) {
-		return errors.New("its path leads out of the image")
+// unpacked tells whether all layers of img are there, and img itself.
+func (img image) unpacked() bool {
+	for _, dir := range append(layerDirs(img.RootFS.DiffIDs), img.dir) {
+		if _, err := os.Stat(dir); err != nil {
+			return false
+		}
 	}
-	dir, base := filepath.Dir(name), filepath.Base(name)
-	if err := u.root.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	parent, err := u.root.OpenFile(dir, unix.O_DIRECTORY, 0)
+	return true
+}
+
+// syncAndRename gives a directory its name, when all that is on its file system is on the disk.
+func syncAndRename(partial, dir string) error {
+	file, err := os.Open(partial)
 	if err != nil {
 		return err
 	}
-	defer parent.Close()
-	for p := dir; !u.brought[p]; p = filepath.Dir(p) {
-		u.brought[p] = true // ends at ".", whose Dir is "."
+	defer file.Close()
+	if err := unix.Syncfs(int(file.Fd())); err != nil {
+		return fmt.Errorf("syncfs: %w", err)
 	}
-	if hidden, ok := strings.CutPrefix(base, ".wh."); ok && hidden == ".wh..opq" {
-		return u.hide(dir)
-	} else if ok {
-		return u.hide(filepath.Join(dir, hidden))
-	}
-	u.brought[name] = true
-	err = u.create(parent, name, header, content)
-	if errors.Is(err, fs.ErrExist) {
-		if old, e := u.root.Lstat(name); e == nil && old.IsDir() && header.Typeflag == tar.TypeDir {
-			err = nil
-		} else if err = u.root.RemoveAll(name); err == nil {
-			err = cmp.Or(u.create(parent, name, header, content), u.hide(name))
+	return os.Rename(partial, dir)
+}
+
+// addLayer unpacks layer over the layers below. What that changes overlayfs notes in upper, in dir.
+// The lowest layer lies over nothing: it is upper itself.
+func addLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, below []string, dir string) error {
+	upper, merged := dir+"/upper", dir+"/merged"
+	if len(below) == 0 {
+		if err := os.MkdirAll(upper, 0o755); err != nil {
+			return err
 		}
-	}
-	if err != nil || header.Typeflag == tar.TypeLink {
+		_, err := unpackLayer(ctx, layer, diffID, upper)
 		return err
 	}
-	return u.setMetadata(parent, name, header)
-}
-
-// hide leaves a mark by which overlayfs does not show what lower layers have at
-// name: a device 0:0 or, at a directory that this layer has brought, an attribute.
-func (u *unpacker) hide(name string) error {
-	dir, base := filepath.Dir(name), filepath.Base(name)
-	if u.brought[name] {
-		dir, base = name, "."
-	}
-	parent, err := u.root.OpenFile(dir, unix.O_DIRECTORY, 0)
-	if errors.Is(err, unix.ENOTDIR) {
-		return nil // this layer's file is all there is
-	} else if err != nil {
-		return err
-	}
-	defer parent.Close()
-	if u.brought[name] {
-		return unix.Fsetxattr(int(parent.Fd()), "trusted.overlay.opaque", []byte("y"), 0)
-	}
-	return unix.Mknodat(int(parent.Fd()), base, unix.S_IFCHR, 0)
-}
-
-// create makes the file name, which must not exist. Its directory is parent.
-func (u *unpacker) create(parent *os.File, name string, header *tar.Header, content io.Reader) error {
-	switch header.Typeflag {
-	case tar.TypeDir:
-		return u.root.Mkdir(name, 0o755)
-	case tar.TypeReg, tar.TypeGNUSparse:
-		file, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return withMounts(func() error {
+		if err := mountOverlay(dir, below); err != nil {
+			return err
+		}
+		opaque, err := unpackLayer(ctx, layer, diffID, merged)
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(file, content)
-		return cmp.Or(err, file.Close())
-	case tar.TypeSymlink:
-		return u.root.Symlink(header.Linkname, name)
-	case tar.TypeLink:
-		return u.root.Link(filepath.Clean(header.Linkname), name)
-	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		mode := map[byte]uint32{tar.TypeChar: unix.S_IFCHR, tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO}
-		device := int(unix.Mkdev(uint32(header.Devmajor), uint32(header.Devminor)))
-		return unix.Mknodat(int(parent.Fd()), filepath.Base(name), mode[header.Typeflag], device)
-	}
-	return fmt.Errorf("unknown type of tar entry %q", header.Typeflag)
+		if err := markOpaque(merged, upper, opaque); err != nil {
+			return err
+		}
+		return unix.Unmount(merged, 0)
+	})
 }
 
-// setMetadata gives the file name its owner, mode, extended attributes and times.
-// In this order: a change of owner drops setuid bits and file capabilities.
-func (u *unpacker) setMetadata(parent *os.File, name string, header *tar.Header) error {
-	err := u.root.Lchown(name, header.Uid, header.Gid)
-	if header.Typeflag != tar.TypeSymlink { // a symbolic link has no mode of its own
-		err = cmp.Or(err, u.root.Chmod(name, header.FileInfo().Mode()))
+// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md. It
+// returns the directories of which it hides what the layers below have in them. Its compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID is its
+// SHA-256.
+//
+// The archive comes from a stranger. To containerd's package, whatever its names and links say,
+// root is "/", and nothing lies above.
+func unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, root string) (opaque []string, err error) {
+	content, err := layer.Uncompressed()
+	if err != nil {
+		return nil, err
 	}
-	for key, value := range header.PAXRecords {
-		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-		if !ok || strings.HasPrefix(attr, "trusted.overlay.") { // overlayfs's own, not for a layer to say
-			continue
+	defer content.Close()
+	log.SetLevel("error") // and no warnings about attributes that are not for this file system
+	sum := sha256.New()
+	stream := io.TeeReader(content, sum)
+	entry := "" // the one that is being unpacked
+	_, err = archive.Apply(ctx, root, stream, archive.WithFilter(func(header *tar.Header) (bool, error) {
+		entry = header.Name + ": "
+		if name, ok := strings.CutSuffix("/"+header.Name, "/.wh..wh..opq"); ok {
+			dir, err := fs.RootPath(root, name)
+			if err != nil {
+				return false, err
+			}
+			opaque = append(opaque, dir)
 		}
-		path := fmt.Sprintf("/proc/self/fd/%d/%s", parent.Fd(), filepath.Base(name))
-		if e := unix.Lsetxattr(path, attr, []byte(value), 0); e != nil && e != unix.EOPNOTSUPP {
-			err = cmp.Or(err, fmt.Errorf("setxattr %s: %w", attr, e))
+		if header.Typeflag == tar.TypeGNUSparse { // whose holes Go has filled
+			header.Typeflag = tar.TypeReg
+		}
+		// No device has the number 0:0, and overlayfs would take one that has for a deleted file.
+		return header.Typeflag != tar.TypeChar || header.Devmajor != 0 || header.Devminor != 0, nil
+	}))
+	if err == nil {
+		_, err = io.Copy(io.Discard, stream) // what follows the archive's end counts for the digest
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s%w", entry, err)
+	}
+	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != diffID.Hex {
+		return nil, fmt.Errorf("the digest of its content is sha256:%s", got)
+	}
+	return opaque, removeAUFS(root)
+}
+
+// removeAUFS removes what AUFS, once docker's file system, kept for itself at the top of a layer.
+// Hard links could lead there until now.
+func removeAUFS(root string) error {
+	files, err := filepath.Glob(filepath.Join(root, ".wh..wh.*"))
+	for _, file := range files {
+		if err := os.RemoveAll(file); err != nil {
+			return err
 		}
 	}
-	mtime, e := unix.TimeToTimespec(header.ModTime)
-	return cmp.Or(err, e, unix.UtimesNanoAt(int(parent.Fd()), filepath.Base(name), []unix.Timespec{mtime, mtime}, unix.AT_SYMLINK_NOFOLLOW))
+	return err
 }

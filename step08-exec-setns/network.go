@@ -1,14 +1,16 @@
 package main
 
 import (
-	"cmp"
+	"context"
 	"encoding/binary"
-	"encoding/json"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
-	"regexp"
+	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -16,12 +18,12 @@ import (
 )
 
 const (
+	runDir     = "/run/gocker"     // what is true until the host is switched off
+	portsDir   = runDir + "/ports" // for each container the index of its port, netdevice(7)
 	bridgeName = "gocker0"
-	// The bridge's address and with it the containers' subnet, unless gocker0 is
-	// there already and has another.
+	// The bridge's address and with it the containers' subnet, unless gocker0 is there already
+	// and has another.
 	bridgeAddress = "172.29.0.1/16"
-	// In this file byte N is locked while the Nth address of the subnet is in use.
-	leasesFile = "/run/gocker/addresses"
 )
 
 // A network is what init has to know of the container's.
@@ -31,59 +33,90 @@ type network struct {
 	ResolvConf string    // resolv.conf(5)
 }
 
-// connect gives the network namespace of the process pid an interface eth0 that is
-// one end of a veth pair, veth(4), whose other end is a port of the bridge. The
-// address is the container's until lease is closed.
+// connect gives the network namespace of the process pid, of the container id, an interface eth0
+// that is one end of a veth pair, veth(4), whose other end is a port of the bridge. disconnect
+// makes the address free.
 //
-// None of our threads goes there for that. A namespace belongs to a thread: setns(2)
-// and unshare(2) change the one that calls, while the Go runtime moves a goroutine
-// from thread to thread and hands a thread on to others. A program that does not
-// lock the two together (runtime.LockOSThread), and let the thread end with the
-// goroutine, sooner or later starts a container in the host's namespace. Here the
-// child is born in its namespace, clone(2), the kernel makes eth0 in it, and init,
-// all of whose threads are there, gives it the address.
-func connect(id string, pid int) (nw network, lease *os.File, err error) {
-	if err := os.MkdirAll("/run/gocker", 0o700); err != nil {
-		return nw, nil, err
+// None of our threads goes there for that. A namespace belongs to a thread: setns(2) and
+// unshare(2) change the one that calls, while the Go runtime moves a goroutine from thread to
+// thread and hands a thread on to others. A program that does not lock the two together
+// (runtime.LockOSThread), and let the thread end with the goroutine, sooner or later starts a
+// container in the host's namespace. Here the child is born in its namespace, clone(2), the
+// kernel makes eth0 in it, and init, all of whose threads are there, gives it the address.
+func connect(ctx context.Context, id string, pid int) (nw network, err error) {
+	if err := os.MkdirAll(portsDir, 0o700); err != nil {
+		return nw, err
 	}
-	lease, err = os.OpenFile(leasesFile, os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := lockDir(ctx, runDir) // one at a time: what is made on first use is made once
 	if err != nil {
-		return nw, nil, err
+		return nw, err
 	}
-	// One at a time: what is made on first use is made once.
-	if err := unix.Flock(int(lease.Fd()), unix.LOCK_EX); err != nil {
-		return nw, lease, fmt.Errorf("flock %s: %w", leasesFile, err)
-	}
-	defer unix.Flock(int(lease.Fd()), unix.LOCK_UN)
-	bridge, subnet, err := makeBridge()
+	defer lock.Close()
+	links, err := list(netlink.LinkList)
 	if err != nil {
-		return nw, lease, err
+		return nw, fmt.Errorf("list links: %w", err)
 	}
-	nw.Gateway, nw.ResolvConf = subnet.IP, resolvConf()
-	if nw.Address, err = leaseAddress(lease, subnet); err != nil {
-		return nw, lease, err
+	bridge, subnet, err := makeBridge(links)
+	if err != nil {
+		return nw, err
 	}
-	if err := cmp.Or(enableForwarding(), masquerade(subnet), checkForwarding()); err != nil {
-		return nw, lease, err
+	if err := enableForwarding(); err != nil {
+		return nw, err
 	}
-	veth := &netlink.Veth{
-		LinkAttrs:     netlink.LinkAttrs{Name: "gk-" + id, MasterIndex: bridge, Flags: net.FlagUp},
-		PeerName:      "eth0",
-		PeerNamespace: netlink.NsPid(pid),
+	if err := masquerade(subnet); err != nil {
+		return nw, err
+	}
+	address, err := findAddress(subnet, links)
+	if err != nil {
+		return nw, err
+	}
+	port := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{
+			Name: portName(address), MasterIndex: bridge, Flags: net.FlagUp,
+			NumTxQueues: 1, NumRxQueues: 1, // and not one for each CPU
+		},
+		PeerName: "eth0", PeerNamespace: netlink.NsPid(pid), PeerNumTxQueues: 1, PeerNumRxQueues: 1,
 		// The same address has always the same MAC, so that no ARP cache is ever wrong.
-		PeerHardwareAddr: append(net.HardwareAddr{0x02, 0x42}, nw.Address.IP...),
+		PeerHardwareAddr: append(net.HardwareAddr{0x02, 0x42}, address...),
 	}
-	if err := netlink.LinkAdd(veth); err != nil {
-		return nw, lease, fmt.Errorf("create veth pair %s: %w", veth.Name, err)
+	if err := netlink.LinkAdd(port); err != nil {
+		return nw, fmt.Errorf("create veth pair %s: %w", port.Name, err)
 	}
-	return nw, lease, nil
+	nw = network{Address: net.IPNet{IP: address, Mask: subnet.Mask}, Gateway: subnet.IP, ResolvConf: resolvConf()}
+	err = os.WriteFile(filepath.Join(portsDir, id), []byte(strconv.Itoa(port.Index)), 0o600)
+	if err != nil {
+		return nw, errors.Join(err, netlink.LinkDel(port))
+	}
+	return nw, nil
 }
 
-// makeBridge sees to it that the bridge is there and up, and returns its index and its
-// address, which says what the containers' subnet is.
-func makeBridge() (index int, address *net.IPNet, err error) {
-	bridge, err := netlink.LinkByName(bridgeName)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
+// disconnect sets the port of the container id down, so that nobody can answer
+// to its address any more, not even a process that keeps the network namespace when all others have
+// ended. To remove the veth pair would take longer; the kernel does that with the namespace.
+func disconnect(id string) error {
+	file := filepath.Join(portsDir, id)
+	index, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it has never been connected
+	}
+	var port netlink.LinkAttrs
+	if err == nil {
+		port.Index, err = strconv.Atoi(string(index))
+	}
+	if err == nil {
+		err = netlink.LinkSetDown(&netlink.Veth{LinkAttrs: port})
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) { // the namespace has gone, and the pair with it
+		return fmt.Errorf("set port %s down: %w", index, err)
+	}
+	return os.Remove(file)
+}
+
+// makeBridge sees to it that the bridge is there and up, and returns its index and its address,
+// which says what the containers' subnet is. links are the host's.
+func makeBridge(links []netlink.Link) (index int, address *net.IPNet, err error) {
+	bridge := findLink(links, bridgeName)
+	if bridge == nil {
 		if err := checkRoutes(); err != nil {
 			return 0, nil, err
 		}
@@ -91,27 +124,52 @@ func makeBridge() (index int, address *net.IPNet, err error) {
 			Name:         bridgeName,
 			HardwareAddr: net.HardwareAddr{0x02, 0x42, 0, 0, 0, 1}, // otherwise it changes with its ports
 		}}
-		err = netlink.LinkAdd(bridge)
+		if err := netlink.LinkAdd(bridge); err != nil {
+			return 0, nil, fmt.Errorf("create bridge %s: %w", bridgeName, err)
+		}
 	}
-	if err != nil {
-		return 0, nil, fmt.Errorf("bridge %s: %w", bridgeName, err)
-	}
-	addresses, err := netlink.AddrList(bridge, unix.AF_INET)
+	addresses, err := list(func() ([]netlink.Addr, error) { return netlink.AddrList(bridge, unix.AF_INET) })
 	if err == nil && len(addresses) == 0 {
 		first, _ := netlink.ParseAddr(bridgeAddress)
-		addresses, err = append(addresses, *first), netlink.AddrAdd(bridge, first)
+		addresses = append(addresses, *first)
+		err = netlink.AddrAdd(bridge, first)
 	}
-	if err = cmp.Or(err, netlink.LinkSetUp(bridge)); err != nil {
+	if err == nil && bridge.Attrs().Flags&net.FlagUp == 0 {
+		err = netlink.LinkSetUp(bridge)
+	}
+	if err != nil {
 		return 0, nil, fmt.Errorf("bridge %s: %w", bridgeName, err)
 	}
 	return bridge.Attrs().Index, addresses[0].IPNet, nil
 }
 
-// checkRoutes fails if the host knows another way to what is to be the containers'
-// subnet. Routes to the world, or to half of it as a VPN sets them, are not meant.
+// list calls dump, which lists what the kernel has of a kind, until nothing has changed meanwhile.
+func list[T any](dump func() ([]T, error)) ([]T, error) {
+	found, err := dump()
+	for errors.Is(err, netlink.ErrDumpInterrupted) {
+		found, err = dump()
+	}
+	return found, err
+}
+
+// findLink returns the link called name, or nil.
+func findLink(links []netlink.Link, name string) netlink.Link {
+	for _, link := range links {
+		if link.Attrs().Name == name {
+			return link
+		}
+	}
+	return nil
+}
+
+// checkRoutes fails if the host knows another way to what is to be the containers' subnet.
+// Routes to the world, or to half of it as a VPN sets them, are not meant.
 func checkRoutes() error {
 	_, subnet, _ := net.ParseCIDR(bridgeAddress)
-	routes, err := netlink.RouteList(nil, unix.AF_INET)
+	routes, err := list(func() ([]netlink.Route, error) { return netlink.RouteList(nil, unix.AF_INET) })
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
 	for _, route := range routes {
 		if route.Dst == nil || route.Dst.Mask[0] <= 0x80 ||
 			!route.Dst.Contains(subnet.IP) && !subnet.Contains(route.Dst.IP) {
@@ -124,60 +182,76 @@ func checkRoutes() error {
 		return fmt.Errorf("the containers' subnet %s is in use, by the route to %s on %s; choose another one: "+
 			"ip link add %s type bridge && ip address add 10.29.0.1/16 dev %[4]s", subnet, route.Dst, dev, bridgeName)
 	}
-	return err
+	return nil
 }
 
-// leaseAddress returns an address of the bridge's subnet that no other container has.
-// The lock on its byte of the file ends with the last descriptor that is open for
-// it, and so with gocker, whatever ends that: fcntl(2), open file description locks.
-func leaseAddress(leases *os.File, bridge *net.IPNet) (address net.IPNet, err error) {
+// portName is the name of the bridge's port for address. The kernel lets no two links have one
+// name, and so no two containers one address.
+func portName(address net.IP) string { return "gk-" + hex.EncodeToString(address) }
+
+// findAddress returns the first address of the bridge's subnet that is free. It is while no port
+// has its name, or one that is down: its container has ended, and it gets another name.
+func findAddress(bridge *net.IPNet, links []netlink.Link) (net.IP, error) {
 	ones, bits := bridge.Mask.Size()
-	gateway := binary.BigEndian.Uint32(bridge.IP.To4())
-	subnet := gateway &^ (1<<(bits-ones) - 1)
-	for n := int64(1); n < 1<<(bits-ones)-1; n++ {
-		if subnet+uint32(n) == gateway {
+	subnet := binary.BigEndian.Uint32(bridge.IP.Mask(bridge.Mask).To4())
+	for n := uint32(1); n < 1<<(bits-ones)-1; n++ {
+		address := net.IP(binary.BigEndian.AppendUint32(nil, subnet+n))
+		if address.Equal(bridge.IP) {
 			continue
 		}
-		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: n, Len: 1}
-		err := unix.FcntlFlock(leases.Fd(), unix.F_OFD_SETLK, &lock)
-		if err == nil {
-			return net.IPNet{IP: binary.BigEndian.AppendUint32(nil, subnet+uint32(n)), Mask: bridge.Mask}, nil
-		} else if err != unix.EAGAIN {
-			return address, fmt.Errorf("lock %s: %w", leases.Name(), err)
+		port := findLink(links, portName(address))
+		if port == nil {
+			return address, nil
+		}
+		if port.Attrs().Flags&net.FlagUp == 0 {
+			err := netlink.LinkSetName(port, "gk-"+newID())
+			if err != nil && !errors.Is(err, unix.ENODEV) {
+				return nil, fmt.Errorf("rename %s: %w", port.Attrs().Name, err)
+			}
+			return address, nil
 		}
 	}
-	return address, fmt.Errorf("all addresses of %s are in use", bridge)
+	return nil, fmt.Errorf("all addresses of %s are in use", bridge)
 }
 
-// resolvConf returns the host's resolv.conf(5) without name servers that only the
-// host can reach: those at loopback and IPv6 addresses. Where those are all, they are stubs of systemd's or NetworkManager's,
-// which say elsewhere what servers they ask themselves.
-func resolvConf() (conf string) {
-	for _, path := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"} {
-		content, _ := os.ReadFile(path) // the host need not have one
-		conf = loopbackServer.ReplaceAllString(string(content), "")
-		if strings.Contains(conf, "nameserver") {
-			break
+// resolvConf returns the host's resolv.conf(5) without comments and without name servers that a
+// container cannot reach: those on the host's loopback, and by IPv6. Where those are all, they are
+// stubs of systemd's or NetworkManager's, which say elsewhere what servers they ask themselves.
+func resolvConf() string {
+	first := ""
+	for i, file := range []string{"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf", "/run/NetworkManager/no-stub-resolv.conf"} {
+		content, _ := os.ReadFile(file) // the host need not have one
+		conf, servers := "", 0
+		for line := range strings.Lines(string(content)) {
+			if strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";") {
+				continue
+			}
+			if fields := strings.Fields(line); strings.HasPrefix(line, "nameserver") && len(fields) > 1 {
+				server, err := netip.ParseAddr(fields[1])
+				if err != nil || server.Is6() || server.IsLoopback() || server.IsUnspecified() {
+					continue
+				}
+				servers++
+			}
+			conf += line
+		}
+		if servers > 0 {
+			return conf
+		}
+		if i == 0 {
+			first = conf
 		}
 	}
-	return conf
+	return first
 }
 
-var loopbackServer = regexp.MustCompile(`(?m)^\s*(nameserver\s+(127\.|\S*:)|#).*(\n|$)`)
-
-// receiveNetwork waits, in the container, for what run sends through the open file fd
-// once eth0 is there. It fails only if run has failed.
-func receiveNetwork(fd uintptr) (nw network, err error) {
-	return nw, json.NewDecoder(os.NewFile(fd, "network")).Decode(&nw)
-}
-
-// configureNetwork gives the container's interfaces their addresses, and writes what
-// its programs look up in /etc.
+// configureNetwork gives the container's interfaces their addresses, and writes what its programs
+// look up in /etc.
 func configureNetwork(id string, nw network) error {
-	for name, address := range map[string]*net.IPNet{"lo": nil, "eth0": &nw.Address} {
+	for _, name := range []string{"lo", "eth0"} {
 		link, err := netlink.LinkByName(name)
-		if err == nil && address != nil { // lo has its own as soon as it is up
-			err = netlink.AddrAdd(link, &netlink.Addr{IPNet: address})
+		if err == nil && name == "eth0" { // lo gets its own when it is set up
+			err = netlink.AddrAdd(link, &netlink.Addr{IPNet: &nw.Address})
 		}
 		if err == nil {
 			err = netlink.LinkSetUp(link)
@@ -189,13 +263,18 @@ func configureNetwork(id string, nw network) error {
 	if err := netlink.RouteAdd(&netlink.Route{Gw: nw.Gateway}); err != nil {
 		return fmt.Errorf("default route via %s: %w", nw.Gateway, err)
 	}
-	for path, content := range map[string]string{
-		"/etc/hostname":    id + "\n",
-		"/etc/hosts":       fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", nw.Address.IP, id),
-		"/etc/resolv.conf": nw.ResolvConf,
+	if err := os.MkdirAll("/etc", 0o755); err != nil {
+		return err
+	}
+	for _, file := range []struct{ path, content string }{
+		{"/etc/hostname", id + "\n"},
+		{"/etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", nw.Address.IP, id)},
+		{"/etc/resolv.conf", nw.ResolvConf},
 	} {
-		os.Remove(path) // in some images it is a link that leads nowhere
-		if err := cmp.Or(os.MkdirAll("/etc", 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+		if err := os.RemoveAll(file.path); err != nil { // in some images it is a link that leads nowhere
+			return err
+		}
+		if err := os.WriteFile(file.path, []byte(file.content), 0o644); err != nil {
 			return err
 		}
 	}

@@ -28,9 +28,10 @@ var cgroupMounts = regexp.MustCompile(`(?m)^(?:\S+ ){4}(\S+) .* - (cgroup2?) .*$
 // makeCgroups makes cgroups for a sandbox, and removes those of sandboxes whose check
 // was killed. remove removes them, once the sandbox has ended.
 func makeCgroups() (dirs []string, remove func() error, err error) {
+	var locks []*os.File
 	remove = func() (err error) {
-		for _, dir := range dirs {
-			err = errors.Join(err, removeTree(dir))
+		for i, dir := range dirs {
+			err = errors.Join(err, removeTree(dir), locks[i].Close())
 		}
 		return err
 	}
@@ -39,37 +40,64 @@ func makeCgroups() (dirs []string, remove func() error, err error) {
 		return nil, nil, err
 	}
 	for _, m := range cgroupMounts.FindAllStringSubmatch(string(mounts), -1) {
-		if m[2] == "cgroup2" {
-			if err := enableControllers(m[1]); err != nil {
-				return nil, nil, errors.Join(err, remove())
-			}
-		}
-		if err := removeOrphans(m[1]); err != nil {
-			return nil, nil, errors.Join(err, remove())
-		}
-		dir, err := os.MkdirTemp(m[1], fmt.Sprintf("%s%d-", cgroupPrefix, os.Getpid()))
+		dir, lock, err := makeCgroup(m[1], m[2] == "cgroup2")
 		if err != nil {
 			return nil, nil, errors.Join(err, remove())
 		}
-		dirs = append(dirs, dir)
+		dirs, locks = append(dirs, dir), append(locks, lock)
 	}
 	return dirs, remove, nil
 }
 
-// cgroupPrefix begins the names of sandboxes' cgroups; the PID of their check follows.
+// cgroupPrefix begins the names of sandboxes' cgroups.
 const cgroupPrefix = "gocker-check-"
 
-// removeOrphans removes from the hierarchy dir the cgroups of checks that are no more.
-// Another process that has got such a PID only keeps them a little longer.
-func removeOrphans(dir string) error {
-	cgroups, err := filepath.Glob(filepath.Join(dir, cgroupPrefix+"*"))
-	for _, cgroup := range cgroups {
-		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(cgroup), cgroupPrefix), "-")
-		if _, missing := os.Stat("/proc/" + pid); errors.Is(missing, fs.ErrNotExist) {
-			err = errors.Join(err, removeTree(cgroup))
+// makeCgroup makes a cgroup for a sandbox in the hierarchy root, and removes those there
+// that nobody has locked any more. Ours is locked until lock is closed, or this process
+// ends: flock(2).
+func makeCgroup(root string, isV2 bool) (dir string, lock *os.File, err error) {
+	if isV2 {
+		if err := enableControllers(root); err != nil {
+			return "", nil, err
 		}
 	}
-	return err
+	all, err := lockDir(root, unix.LOCK_EX) // so that nobody finds ours before it is locked
+	if err != nil {
+		return "", nil, err
+	}
+	defer all.Close()
+	others, err := filepath.Glob(filepath.Join(root, cgroupPrefix+"*"))
+	if err != nil {
+		return "", nil, err
+	}
+	for _, orphan := range others {
+		if lock, err := lockDir(orphan, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			removeTree(orphan) // if that fails, the next check tries again
+			lock.Close()
+		}
+	}
+	dir, err = os.MkdirTemp(root, cgroupPrefix)
+	if err != nil {
+		return "", nil, err
+	}
+	lock, err = lockDir(dir, unix.LOCK_EX)
+	if err != nil {
+		return "", nil, errors.Join(err, os.Remove(dir))
+	}
+	return dir, lock, nil
+}
+
+// lockDir opens and locks the directory dir; how says what happens if it is locked.
+func lockDir(dir string, how int) (*os.File, error) {
+	file, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), how); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // enableControllers gives the cgroups in dir, the root of cgroup v2, the controllers

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"archive/tar"
 	"bytes"
 	"fmt"
 	"io"
@@ -17,7 +16,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/google/go-containerregistry/pkg/compression"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -31,112 +29,6 @@ import (
 // labAddress is where the sandbox has a registry from step 04 on.
 const labAddress = "127.0.0.1:5000"
 
-// images are what every registry of the checks has. Those that are bad are bad
-// in themselves; what goes wrong on the way is a fault of the registry.
-var images = map[string]func() (v1.Image, error){
-	"lab":        labimage.Lab,
-	"lab-layers": labimage.Layers,
-	"lab-deep":   labimage.Deep,
-
-	"zstd":         func() (v1.Image, error) { return onLab(compression.ZStd, labimage.File("packed", 0o644, "zstd\n")) },
-	"uncompressed": func() (v1.Image, error) { return onLab(compression.None, labimage.File("packed", 0o644, "none\n")) },
-	"configured": configured(func(c *v1.Config) {
-		c.Entrypoint, c.Cmd = []string{"echo", "entrypoint"}, []string{"cmd"}
-	}),
-	"environment": configured(func(c *v1.Config) {
-		c.Cmd = []string{"sh", "-c", "env"}
-		c.Env = append(c.Env, "COLOUR=blue", "HOME=/srv")
-		c.WorkingDir = "/srv/made/by/gocker"
-	}),
-	"linked-etc": func() (v1.Image, error) {
-		return onLab(compression.GZip, labimage.Symlink("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
-			labimage.Symlink("etc/hosts", "/nowhere/hosts"))
-	},
-	"no-command": configured(func(c *v1.Config) { c.Cmd = nil }),
-	"big": func() (v1.Image, error) {
-		return onLab(compression.GZip, labimage.File("big", 0o644, strings.Repeat("gocker!\n", 8<<20)))
-	},
-
-	"dotdot":     bad(labimage.File("../../outside/dotdot", 0o644, "escaped\n")),
-	"absolute":   bad(labimage.File("/run/outside/absolute", 0o644, "escaped\n")),
-	"symlink":    bad(labimage.Symlink("link", "/run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
-	"symlink-up": bad(labimage.Symlink("link", "../../../../../../../../run/outside"), labimage.File("link/symlink", 0o644, "escaped\n")),
-	"symlink-slash": bad(labimage.Symlink("out", "../../../../../../../../run/outside"), labimage.Symlink("link", "out/"),
-		labimage.Entry{Header: tar.Header{Typeflag: tar.TypeChar, Name: "link/null", Devmajor: 1, Devminor: 3}}),
-	"symlink-file": bad(labimage.Symlink("link", "/run/outside/file"), labimage.File("link", 0o644, "only the link is replaced\n")),
-	"hardlink":     bad(labimage.Link("link", "../../../../../../../run/outside/file"), labimage.File("link", 0o644, "escaped\n")),
-	"hardlink-via": bad(labimage.Symlink("dir", "/run/outside"), labimage.Link("link", "dir/file")),
-	"whiteout-up":  bad(labimage.Symlink("dir", "/run/outside"), labimage.File("dir/.wh.file", 0o644, "")),
-	"whiteout-dot": bad(labimage.File(".wh...", 0o644, ""), labimage.File("a/.wh...", 0o644, "")),
-	"not-a-tar": func() (v1.Image, error) {
-		return onLabRaw(compression.GZip, []byte(strings.Repeat("this is no tar archive. ", 100)))
-	},
-	"cut-tar": func() (v1.Image, error) {
-		content, err := labimage.Tar(labimage.File("file", 0o644, strings.Repeat("x", 2000)))
-		if err != nil {
-			return nil, err
-		}
-		return onLabRaw(compression.GZip, content[:1024])
-	},
-	"wrong-diffid":    diffIDs(func(ids []v1.Hash) []v1.Hash { ids[1].Hex = strings.Repeat("0", 64); return ids }),
-	"too-few-diffids": diffIDs(func(ids []v1.Hash) []v1.Hash { return ids[:1] }),
-}
-
-// configured is the lab image with another configuration.
-func configured(configure func(*v1.Config)) func() (v1.Image, error) {
-	return func() (v1.Image, error) {
-		lab, err := labimage.Lab()
-		if err != nil {
-			return nil, err
-		}
-		return labimage.Image(lab, configure)
-	}
-}
-
-// diffIDs is an image of two layers whose configuration lists others.
-func diffIDs(change func([]v1.Hash) []v1.Hash) func() (v1.Image, error) {
-	return func() (v1.Image, error) {
-		img, err := onLab(compression.GZip, labimage.File("file", 0o644, "content"))
-		if err != nil {
-			return nil, err
-		}
-		config, err := img.ConfigFile()
-		if err != nil {
-			return nil, err
-		}
-		config = config.DeepCopy()
-		config.RootFS.DiffIDs = change(config.RootFS.DiffIDs)
-		return mutate.ConfigFile(img, config)
-	}
-}
-
-// bad is an image whose second layer has entries that no honest layer has.
-func bad(entries ...labimage.Entry) func() (v1.Image, error) {
-	return func() (v1.Image, error) { return onLab(compression.GZip, entries...) }
-}
-
-// onLab is the lab image with one layer more.
-func onLab(with compression.Compression, entries ...labimage.Entry) (v1.Image, error) {
-	content, err := labimage.Tar(entries...)
-	if err != nil {
-		return nil, err
-	}
-	return onLabRaw(with, content)
-}
-
-// onLabRaw is the lab image with a layer of content, which need not be a tar.
-func onLabRaw(with compression.Compression, content []byte) (v1.Image, error) {
-	layer, err := labimage.Layer(content, with)
-	if err != nil {
-		return nil, err
-	}
-	lab, err := labimage.Lab()
-	if err != nil {
-		return nil, err
-	}
-	return labimage.Image(lab, nil, layer)
-}
-
 // A labRegistry is go-containerregistry's registry with all images, each put into
 // it when somebody asks for it first, and with one fault, of these:
 //
@@ -147,6 +39,7 @@ func onLabRaw(with compression.Compression, content []byte) (v1.Image, error) {
 //	manifest, config, layer   that is not quite what its digest says
 //	index            every image is an index that has another platform's image first
 //	other-platform   every image is an index that has only another platform's
+//	parameters       content types have parameters
 type labRegistry struct {
 	store  http.Handler
 	fault  string
@@ -207,6 +100,9 @@ func (r *labRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	for key, values := range answer.Header() {
 		w.Header()[key] = values
 	}
+	if r.fault == "parameters" {
+		w.Header().Set("Content-Type", answer.Header().Get("Content-Type")+"; charset=utf-8")
+	}
 	w.WriteHeader(answer.Code)
 	w.Write(body)
 	if r.fault == "stall" && len(body) < answer.Body.Len() {
@@ -217,23 +113,35 @@ func (r *labRegistry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 
 // provide puts the image that req is about into the store.
 func (r *labRegistry) provide(req *http.Request) error {
-	repo, _, ok := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
-	build, known := images[path.Base(repo)]
+	repo, tag, ok := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	key := path.Base(repo) + ":" + tag
+	if images[key] == nil { // also if tag is a digest
+		key, tag = path.Base(repo), "latest"
+	}
+	build, isImage := images[key]
+	buildIndex, isIndex := indexes[key]
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	if !ok || !known || r.has[repo] {
+	if !ok || !isImage && !isIndex || r.has[repo+":"+tag] {
 		return nil
 	}
-	r.has[repo] = true
-	img, err := build()
-	if err != nil {
-		return err
-	}
-	ref, err := name.ParseReference(labAddress + "/" + repo)
+	r.has[repo+":"+tag] = true
+	ref, err := name.ParseReference(labAddress + "/" + repo + ":" + tag)
 	if err != nil {
 		return err
 	}
 	options := []remote.Option{remote.WithTransport(handlerTransport{r.store})}
+	if isIndex {
+		index, err := buildIndex()
+		if err != nil {
+			return err
+		}
+		return remote.WriteIndex(ref, index, options...)
+	}
+	img, err := build()
+	if err != nil {
+		return err
+	}
 	if r.fault != "index" && r.fault != "other-platform" {
 		return remote.Write(ref, img, options...)
 	}

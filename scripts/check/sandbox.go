@@ -99,9 +99,12 @@ func runSandbox(script, bin string, number int, cgroups []string) (result, strin
 	return broken, fmt.Sprintf("%s\n%v\n", log.String(), err)
 }
 
-// actAsPart does the work of the sandbox, or of the internet behind it, and does not
-// return if that is what this process was started for.
+// actAsPart does the work of the sandbox, of the internet behind it, or of a terminal in
+// it, and does not return if that is what this process was started for.
 func actAsPart() {
+	if filepath.Base(os.Args[0]) == terminalName {
+		os.Exit(terminal(os.Args[1:]))
+	}
 	if os.Getenv(internetEnv) != "" {
 		fmt.Fprintln(os.Stderr, "internet:", internet())
 		os.Exit(1)
@@ -211,7 +214,8 @@ func furnish(number int) error {
 	}
 	return errors.Join(
 		os.WriteFile(checkDir+"/bin/gocker", program, 0o755),
-		os.WriteFile(checkDir+"/bin/container.sh", functions, 0o644))
+		os.WriteFile(checkDir+"/bin/container.sh", functions, 0o644),
+		writeTerminal(checkDir+"/bin"))
 }
 
 // hostState lists what a container could leave on its host, a line each.
@@ -270,7 +274,7 @@ func hostState() []string {
 // time that a busy kernel takes to remove them.
 func leftovers(before []string) string {
 	var left strings.Builder
-	for range 100 { // 10 s
+	for range 600 { // a minute
 		left.Reset()
 		for _, line := range hostState() {
 			if !slices.Contains(before, line) {

@@ -26,7 +26,9 @@ import (
 //	registry ADDRESS [FAULT]      from here on there is a registry: see registry.go
 //	rootfs DIR                    makes DIR a root file system, of the lab image
 //
-// testdata/container.sh, with functions for the shell, is in the PATH.
+// testdata/container.sh, with functions for the shell, is in the PATH, and so is
+//
+//	terminal DIALOGUE COMMAND ARG...   runs a command on a terminal: see terminal.go
 //
 // There are these variables:
 //
@@ -54,6 +56,7 @@ func runTestscript(script string, number int) bool {
 			env.Setenv("SERVER", serverAddress)
 			env.Setenv("PATH", checkDir+"/bin:"+os.Getenv("PATH"))
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
+			env.Setenv(timeoutEnv, os.Getenv(timeoutEnv)) // for terminal
 			switch {
 			case number < 3:
 				env.Setenv("IMAGE", "")

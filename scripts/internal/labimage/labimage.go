@@ -57,9 +57,10 @@ func Symlink(name, target string) Entry {
 	return Entry{Header: tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}}
 }
 
-// Link is a hard link to the file target of the same layer.
+// Link is a hard link to the file target of the same layer, with permissions 644: like tar(1)
+// it says once more what the file has.
 func Link(name, target string) Entry {
-	return Entry{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target}}
+	return Entry{Header: tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}}
 }
 
 // Tar returns entries as an uncompressed tar archive.
@@ -70,7 +71,7 @@ func Tar(entries ...Entry) ([]byte, error) {
 		header := entry.Header
 		header.Size = int64(len(entry.Content))
 		header.Format = tar.FormatPAX
-		if header.ModTime.IsZero() {
+		if header.ModTime.IsZero() && header.Typeflag != tar.TypeXGlobalHeader { // which has none
 			header.ModTime = date
 		}
 		if err := w.WriteHeader(&header); err != nil {

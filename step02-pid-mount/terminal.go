@@ -1,0 +1,82 @@
+package main
+
+import (
+	"runtime"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A terminal sends ^C to one process group, the one in its foreground, and lets no other
+// read from it: credentials(7). A shell in a container wants to be that group, as it does
+// everywhere, and ^C is to reach the command once: from the terminal, not from gocker too.
+type terminal struct {
+	ours bool // it is gocker's to give: gocker has it, and reads from and writes to nothing else
+	sync.Mutex
+	given bool
+}
+
+// findTerminal returns the terminal that gocker runs on.
+func findTerminal() *terminal {
+	var files [3]unix.Stat_t
+	for fd := range files {
+		if !isTerminal(fd) || unix.Fstat(fd, &files[fd]) != nil {
+			return &terminal{}
+		}
+	}
+	same := files[0].Rdev == files[1].Rdev && files[1].Rdev == files[2].Rdev
+	return &terminal{ours: same && inForeground()}
+}
+
+// isTerminal tells whether fd is a terminal: ioctl_tty(2).
+func isTerminal(fd int) bool {
+	_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	return err == nil
+}
+
+// inForeground tells whether gocker's process group is the one in the foreground of its
+// terminal. Without a terminal there is no /dev/tty.
+func inForeground() bool {
+	tty, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(tty)
+	group, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
+}
+
+// give lets the process group of the child pid have the terminal, if it is ours.
+func (t *terminal) give(pid int) {
+	t.Lock()
+	defer t.Unlock()
+	if t.ours {
+		t.given = setForeground(pid)
+	}
+}
+
+// takeBack gives the terminal back to gocker's process group, and tells whether the child
+// had it.
+func (t *terminal) takeBack() bool {
+	t.Lock()
+	defer t.Unlock()
+	had := t.given
+	if had {
+		setForeground(unix.Getpgrp())
+	}
+	t.given = false
+	return had
+}
+
+// setForeground puts a process group into the foreground of the terminal at stdin. Who does
+// that from the background is stopped by SIGTTOU, unless that is blocked: tcsetpgrp(3).
+func setForeground(group int) bool {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	mask, err := blockSignals()
+	if err != nil {
+		return false
+	}
+	defer restoreSignals(mask)
+	return unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, group) == nil
+}
