@@ -1,14 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // namespaces are those that the child has for itself: namespaces(7).
@@ -124,9 +123,10 @@ func (c *container) run(signals *signals) (int, error) {
 	c.undo = append(c.undo, func() error { return disconnect(c.id) })
 	nw, err := connect(signals, c.id, child.pid)
 	if err != nil {
-		// Perhaps because init has failed, and its namespace is gone. Then that is the reason.
-		child.signal(unix.SIGKILL)
-		if e := child.awaitReady(signals); errors.As(e, new(failure)) {
+		// Perhaps because init has ended, and its namespace with it. Then that is the reason.
+		soon, cancel := context.WithTimeout(signals, time.Second/10)
+		defer cancel()
+		if e := child.awaitReady(soon); !errors.Is(e, context.DeadlineExceeded) {
 			return 0, e
 		}
 		return 0, err

@@ -82,12 +82,11 @@ func connect(ctx context.Context, id string, pid int) (nw network, err error) {
 	if err := netlink.LinkAdd(port); err != nil {
 		return nw, fmt.Errorf("create veth pair %s: %w", port.Name, err)
 	}
-	nw = network{Address: net.IPNet{IP: address, Mask: subnet.Mask}, Gateway: subnet.IP, ResolvConf: resolvConf()}
-	err = os.WriteFile(filepath.Join(portsDir, id), []byte(strconv.Itoa(port.Index)), 0o600)
-	if err != nil {
+	index := []byte(strconv.Itoa(port.Index))
+	if err := os.WriteFile(filepath.Join(portsDir, id), index, 0o600); err != nil {
 		return nw, errors.Join(err, netlink.LinkDel(port))
 	}
-	return nw, nil
+	return network{net.IPNet{IP: address, Mask: subnet.Mask}, subnet.IP, resolvConf()}, nil
 }
 
 // disconnect sets the port of the container id down, so that nobody can answer
