@@ -27,7 +27,8 @@ func (i interruption) Error() string { return unix.Signal(i).String() + " signal
 // gocker before it has cleaned up. What gocker's caller ignores stays ignored, as nohup(1)
 // wants it, but for SIGINT: a shell script ignores that for whatever it starts with "&".
 // Left out are SIGCHLD and SIGPIPE, which are about gocker's own child and socket, SIGURG,
-// by which the Go runtime stops its threads, and 32 to 34, which Go leaves to C libraries.
+// by which the Go runtime stops its threads, and 32 to 34, which Go leaves to C libraries;
+// and SIGPROF, which the runtime keeps for itself, whoever asks for it.
 func catchSignals() *signals {
 	s := &signals{come: make(chan os.Signal, 64), taker: make(chan func(unix.Signal))}
 	s.Context, s.cancel = context.WithCancelCause(context.Background())

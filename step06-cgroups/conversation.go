@@ -148,7 +148,8 @@ type parent struct {
 // inside a new PID namespace both have the PID 0.
 func findParent(command, caller string) (*parent, error) {
 	peer, err := unix.GetsockoptUcred(socketFD, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	if err != nil || int(peer.Pid) != os.Getppid() {
+	family, _ := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_DOMAIN) // others have no peer, which is 0, too
+	if err != nil || family != unix.AF_UNIX || int(peer.Pid) != os.Getppid() {
 		return nil, fmt.Errorf("%s: only gocker %s calls this", command, caller)
 	}
 	unix.CloseOnExec(socketFD)
