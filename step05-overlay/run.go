@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"syscall"
 )
 
@@ -29,42 +28,28 @@ func run(reference string, args []string) (int, error) {
 	if err := closeOnExec(); err != nil {
 		return 0, err
 	}
-	c := container{id: newID(), img: img, argv: argv}
-	status, err := c.run(signals)
-	if e := c.remove(); e != nil {
+	id := newID()
+	dir, err := claimDir(signals, containersDir, id, removeTree)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	status, err := runContainer(signals, spec{
+		ID:     id,
+		Argv:   argv,
+		Env:    addEnv(baseEnv(id), img.Config.Env),
+		Dir:    dir.Name(),
+		Layers: layerDirs(img.RootFS.DiffIDs),
+		Cwd:    img.Config.WorkingDir,
+	})
+	if e := removeTree(dir.Name()); e != nil {
 		return status, errors.Join(err, e)
 	}
 	return status, err
 }
 
-// A container is an image that runs.
-type container struct {
-	id   string
-	img  image
-	argv []string
-	undo []func() error // takes down what was set up, the last first
-}
-
-// remove takes down all that was set up for the container. If something cannot be taken down, what
-// was set up before that stays, its directory at the last: the next gocker finds it, and tries again.
-func (c *container) remove() error {
-	for _, undo := range slices.Backward(c.undo) {
-		if err := undo(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// run is run without what comes before and after.
-func (c *container) run(signals *signals) (int, error) {
-	// Prepare. What the container writes goes to a directory of its own.
-	dir, undo, err := claimDir(signals, containersDir, c.id, removeTree)
-	if err != nil {
-		return 0, err
-	}
-	c.undo = append(c.undo, undo)
-
+// runContainer runs the container c, for which there is nothing yet but its directory.
+func runContainer(signals *signals, c spec) (int, error) {
 	// Clone. The child is this same program, started again as "gocker init".
 	child, err := startChild("init", &syscall.SysProcAttr{Cloneflags: namespaces})
 	if err != nil {
@@ -73,14 +58,7 @@ func (c *container) run(signals *signals) (int, error) {
 	defer child.kill() // does nothing to a child that has ended
 
 	// Talk. The child hears what the container is, and when it is ready that it may begin.
-	if err := child.send(spec{
-		ID:     c.id,
-		Argv:   c.argv,
-		Env:    addEnv(baseEnv(c.id), c.img.Config.Env),
-		Dir:    dir,
-		Layers: layerDirs(c.img.RootFS.DiffIDs),
-		Cwd:    c.img.Config.WorkingDir,
-	}); err != nil {
+	if err := child.send(c); err != nil {
 		return 0, err
 	}
 	if err := child.awaitReady(signals); err != nil {

@@ -15,31 +15,29 @@ import (
 // an apt-get install in a container would fill it.
 const containersDir = storeDir + "/containers"
 
-// claimDir makes the directory parent/id, and undo removes it. It is locked while its gocker lives.
-// One that is not is an orphan, whose gocker was killed: removeOrphan removes it with what belongs
+// claimDir makes the directory parent/id and returns it, locked: that says that its gocker lives. One
+// that is not locked is an orphan, whose gocker was killed: removeOrphan removes it with what belongs
 // to it.
-func claimDir(ctx context.Context, parent, id string, removeOrphan func(dir string) error) (dir string, undo func() error, err error) {
+func claimDir(ctx context.Context, parent, id string, removeOrphan func(dir string) error) (*os.File, error) {
 	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	// Nobody may take ours for an orphan before it is locked. What takes time is done when
 	// everybody else can go on.
 	all, err := lockDir(ctx, parent)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	orphans := lockOrphans(all)
-	dir = filepath.Join(parent, id)
-	lock, err := makeLocked(dir)
+	dir, err := makeLocked(filepath.Join(parent, id))
 	all.Close()
 	for _, orphan := range orphans {
-		removeOrphan(orphan.Name()) // if that fails, the next gocker tries again
+		if err := removeOrphan(orphan.Name()); err != nil {
+			report(fmt.Errorf("remove %s, which another gocker left: %w", orphan.Name(), err)) // the next one tries again
+		}
 		orphan.Close()
 	}
-	if err != nil {
-		return "", nil, err
-	}
-	return dir, func() error { return errors.Join(removeTree(dir), lock.Close()) }, nil
+	return dir, err
 }
 
 // makeLocked makes the directory dir, locked.

@@ -23,8 +23,8 @@ type hierarchy struct {
 	V1   []string // its controllers, if it is of cgroup v1
 }
 
-// hierarchies returns those that this host has mounted and we need: proc(5), mountinfo.
-func hierarchies() (found []hierarchy, err error) {
+// findHierarchies returns those that this host has mounted and we need: proc(5), mountinfo.
+func findHierarchies() (found []hierarchy, err error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -69,9 +69,9 @@ type cgroup struct {
 	v2          *os.File // the one of cgroup v2, or nil
 }
 
-// make makes the cgroup, with all limits but that of processes, which run sets. remove removes what it has made,
-// also if it fails.
-func (c *cgroup) make(l limits) error {
+// create makes the cgroup, with all limits but that of processes, which run sets. What it has made
+// stays, also if it fails.
+func (c *cgroup) create(l limits) error {
 	for _, h := range c.hierarchies {
 		if err := os.MkdirAll(h.Root+"/gocker", 0o755); err != nil {
 			return err
@@ -145,16 +145,6 @@ func enableControllers(dir string) error {
 			"move the processes that are in %s itself, as those of a container are, to a cgroup below it", err, dir)
 	}
 	return err
-}
-
-// remove removes the cgroup, and first, until the deadline, whatever lives there.
-func (c *cgroup) remove(deadline time.Time) error {
-	for _, h := range c.hierarchies {
-		if err := removeCgroup(h.dir(c.id), deadline); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // removeCgroup removes the cgroup dir, if it is there, and first, until the deadline, what keeps it from

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -33,71 +32,67 @@ func run(reference string, args []string, l limits) (int, error) {
 	if err := closeOnExec(); err != nil {
 		return 0, err
 	}
-	c := container{id: newID(), img: img, argv: argv, limits: l}
-	status, err := c.run(signals)
-	if e := c.remove(); e != nil {
+	if err := checkForwarding(); err != nil {
+		return 0, err
+	}
+	hierarchies, err := findHierarchies()
+	if err != nil {
+		return 0, err
+	}
+	id := newID()
+	dir, err := claimDir(signals, containersDir, id, func(orphan string) error {
+		return removeContainer(orphan, hierarchies, time.Second)
+	})
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	status, err := runContainer(signals, spec{
+		ID:     id,
+		Argv:   argv,
+		Env:    addEnv(baseEnv(id), img.Config.Env),
+		Dir:    dir.Name(),
+		Layers: layerDirs(img.RootFS.DiffIDs),
+		Cwd:    img.Config.WorkingDir,
+
+		Hierarchies: hierarchies,
+	}, l)
+	if e := removeContainer(dir.Name(), hierarchies, 5*time.Second); e != nil {
 		return status, errors.Join(err, e)
 	}
 	return status, err
 }
 
-// A container is an image that runs.
-type container struct {
-	id   string
-	img  image
-	argv []string
-	limits
-	undo []func() error // takes down what was set up, the last first
+// removeContainer takes down all that there is of the container whose directory is dir. For its
+// processes it has that much patience: those of a command that has changed its user have outlived
+// their gocker, see dieWithParent. If something cannot be taken down, the directory stays: the next
+// gocker finds it, and tries again.
+func removeContainer(dir string, hierarchies []hierarchy, patience time.Duration) error {
+	id := filepath.Base(dir)
+	if err := disconnect(id); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(patience)
+	for _, h := range hierarchies {
+		if err := removeCgroup(h.dir(id), deadline); err != nil {
+			return err
+		}
+	}
+	return removeTree(dir)
 }
 
-// remove takes down all that was set up for the container. If something cannot be taken down, what
-// was set up before that stays, its directory at the last: the next gocker finds it, and tries again.
-func (c *container) remove() error {
-	for _, undo := range slices.Backward(c.undo) {
-		if err := undo(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// run is run without what comes before and after.
-func (c *container) run(signals *signals) (int, error) {
-	// Prepare. What the container writes goes to a directory of its own.
-	if err := checkForwarding(); err != nil {
-		return 0, err
-	}
-	hierarchies, err := hierarchies()
-	if err != nil {
-		return 0, err
-	}
-	removeOrphan := func(dir string) error {
-		// A command that has changed its user has outlived its gocker: dieWithParent.
-		left := cgroup{id: filepath.Base(dir), hierarchies: hierarchies}
-		if err := left.remove(time.Now().Add(time.Second)); err != nil {
-			return err
-		}
-		if err := disconnect(left.id); err != nil {
-			return err
-		}
-		return removeTree(dir)
-	}
-	dir, undo, err := claimDir(signals, containersDir, c.id, removeOrphan)
-	if err != nil {
-		return 0, err
-	}
-	c.undo = append(c.undo, undo)
-	cgroup := &cgroup{id: c.id, hierarchies: hierarchies}
-	c.undo = append(c.undo, func() error { return cgroup.remove(time.Now().Add(5 * time.Second)) })
-	if err := cgroup.make(c.limits); err != nil {
+// runContainer runs the container c, for which there is nothing yet but its directory.
+func runContainer(signals *signals, c spec, l limits) (int, error) {
+	cg := &cgroup{id: c.ID, hierarchies: c.Hierarchies}
+	if err := cg.create(l); err != nil {
 		return 0, err
 	}
 
 	// Clone. The child is this same program, started again as "gocker init".
 	attr := &syscall.SysProcAttr{Cloneflags: namespaces}
-	if cgroup.v2 != nil { // where it is born: CLONE_INTO_CGROUP, Linux 5.7, clone(2)
+	if cg.v2 != nil { // where it is born: CLONE_INTO_CGROUP, Linux 5.7, clone(2)
 		attr.UseCgroupFD = true
-		attr.CgroupFD = int(cgroup.v2.Fd())
+		attr.CgroupFD = int(cg.v2.Fd())
 	}
 	child, err := startChild("init", attr)
 	if err != nil {
@@ -106,22 +101,12 @@ func (c *container) run(signals *signals) (int, error) {
 	defer child.kill() // does nothing to a child that has ended
 
 	// Talk. The child hears what the container is, and when it is ready that it may begin.
-	if err := child.send(spec{
-		ID:     c.id,
-		Argv:   c.argv,
-		Env:    addEnv(baseEnv(c.id), c.img.Config.Env),
-		Dir:    dir,
-		Layers: layerDirs(c.img.RootFS.DiffIDs),
-		Cwd:    c.img.Config.WorkingDir,
-
-		Hierarchies: hierarchies,
-	}); err != nil {
+	if err := child.send(c); err != nil {
 		return 0, err
 	}
 
 	// Connect, while init furnishes the rest.
-	c.undo = append(c.undo, func() error { return disconnect(c.id) })
-	nw, err := connect(signals, c.id, child.pid)
+	nw, err := connect(signals, c.ID, child.pid)
 	if err != nil {
 		// Perhaps because init has ended, and its namespace with it. Then that is the reason.
 		soon, cancel := context.WithTimeout(signals, time.Second/10)
@@ -139,8 +124,8 @@ func (c *container) run(signals *signals) (int, error) {
 		return 0, err
 	}
 	// Now that init starts no threads any more: in cgroup v2 they count.
-	if c.limits.pids > 0 {
-		if err := cgroup.set("pids.max", c.limits.pids, "pids.max", c.limits.pids); err != nil {
+	if l.pids > 0 {
+		if err := cg.set("pids.max", l.pids, "pids.max", l.pids); err != nil {
 			return 0, err
 		}
 	}

@@ -112,7 +112,9 @@ func enter() error {
 	return nil
 }
 
-// enter goes where the container is, whose process 1 is that of pidfd.
+// enter goes where the container is, whose process 1 is that of pidfd. From here to execve(2) its
+// processes see this one, and by /proc/PID/exe our program's file; as root with all capabilities
+// they may write to it: CVE-2019-5736. Step 09 keeps them from both.
 func (s state) enter(pidfd int) error {
 	if err := dieWithParent(); err != nil {
 		return err
@@ -129,7 +131,6 @@ func (s state) enter(pidfd int) error {
 	if err := unix.Setns(pidfd, namespaces&^unix.CLONE_NEWPID|unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("setns: %w", err)
 	}
-	unix.Close(pidfd)
 	if err := changeRoot(s.Root); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 
 const (
 	runDir     = "/run/gocker"     // what is true until the host is switched off
-	portsDir   = runDir + "/ports" // for each container the index of its port, netdevice(7)
+	portsDir   = runDir + "/ports" // for each container a link to the index of its port, netdevice(7)
 	bridgeName = "gocker0"
 	// The bridge's address and with it the containers' subnet, unless gocker0 is there already
 	// and has another.
@@ -82,8 +82,8 @@ func connect(ctx context.Context, id string, pid int) (nw network, err error) {
 	if err := netlink.LinkAdd(port); err != nil {
 		return nw, fmt.Errorf("create veth pair %s: %w", port.Name, err)
 	}
-	index := []byte(strconv.Itoa(port.Index))
-	if err := os.WriteFile(filepath.Join(portsDir, id), index, 0o600); err != nil {
+	// A link, because it is there with all that it says, or not at all.
+	if err := os.Symlink(strconv.Itoa(port.Index), filepath.Join(portsDir, id)); err != nil {
 		return nw, errors.Join(err, netlink.LinkDel(port))
 	}
 	return network{net.IPNet{IP: address, Mask: subnet.Mask}, subnet.IP, resolvConf()}, nil
@@ -94,13 +94,13 @@ func connect(ctx context.Context, id string, pid int) (nw network, err error) {
 // ended. To remove the veth pair would take longer; the kernel does that with the namespace.
 func disconnect(id string) error {
 	file := filepath.Join(portsDir, id)
-	index, err := os.ReadFile(file)
+	index, err := os.Readlink(file)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has never been connected
 	}
 	var port netlink.LinkAttrs
 	if err == nil {
-		port.Index, err = strconv.Atoi(string(index))
+		port.Index, err = strconv.Atoi(index)
 	}
 	if err == nil {
 		err = netlink.LinkSetDown(&netlink.Veth{LinkAttrs: port})

@@ -120,6 +120,11 @@ func insideSandbox(script string) int {
 	if os.Getpid() == 1 {
 		return reap()
 	}
+	limit, err := timeout()
+	if err != nil {
+		fmt.Println("sandbox:", err)
+		return 2
+	}
 	number, err := strconv.Atoi(os.Getenv(stepEnv))
 	if err == nil {
 		err = furnish(number)
@@ -132,7 +137,7 @@ func insideSandbox(script string) int {
 	if !runTestscript(script, number) {
 		return 1
 	}
-	if left := leftovers(before); left != "" {
+	if left := leftovers(before, limit/3); left != "" {
 		fmt.Printf("%s\n%s", leavesBehind, left)
 		return 1
 	}
@@ -271,10 +276,10 @@ func hostState() []string {
 
 // leftovers returns what is there that was not there before, a line each. It gives
 // processes that were killed, and network namespaces that nobody is in any more, the
-// time that a busy kernel takes to remove them.
-func leftovers(before []string) string {
+// time that a busy kernel takes to remove them: up to patience.
+func leftovers(before []string, patience time.Duration) string {
 	var left strings.Builder
-	for range 600 { // a minute
+	for start := time.Now(); time.Since(start) < patience; {
 		left.Reset()
 		for _, line := range hostState() {
 			if !slices.Contains(before, line) {
