@@ -13,9 +13,9 @@ import (
 // ends its start instead, and the context is done. Later ones are the command's.
 type signals struct {
 	context.Context
-	cancel context.CancelCauseFunc
-	come   chan os.Signal
-	taker  chan func(unix.Signal) // who gets them from now on
+	cancel  context.CancelCauseFunc
+	come    chan os.Signal
+	handler chan func(unix.Signal) // who gets them from now on
 }
 
 // An interruption is the error of a start that a signal has ended.
@@ -27,10 +27,10 @@ func (i interruption) Error() string { return unix.Signal(i).String() + " signal
 // gocker before it has cleaned up. What gocker's caller ignores stays ignored, as nohup(1)
 // wants it, but for SIGINT: a shell script ignores that for whatever it starts with "&".
 // Left out are SIGCHLD and SIGPIPE, which are about gocker's own child and socket, SIGURG,
-// by which the Go runtime stops its threads, and 32 to 34, which Go leaves to C libraries;
-// and SIGPROF, which the runtime keeps for itself, whoever asks for it.
+// by which the Go runtime stops its threads, and 32 to 34, which Go leaves to C libraries.
+// SIGPROF is asked for, but in vain: the runtime keeps it for itself.
 func catchSignals() *signals {
-	s := &signals{come: make(chan os.Signal, 64), taker: make(chan func(unix.Signal))}
+	s := &signals{come: make(chan os.Signal, 64), handler: make(chan func(unix.Signal))}
 	s.Context, s.cancel = context.WithCancelCause(context.Background())
 	for n := unix.Signal(1); n <= lastSignal; n++ {
 		own := n == unix.SIGCHLD || n == unix.SIGPIPE || n == unix.SIGURG || n >= 32 && n <= 34
@@ -44,30 +44,33 @@ func catchSignals() *signals {
 
 const lastSignal = 64 // SIGRTMAX: signal(7)
 
-// deliver gives signals to whoever takes them. The first taker gets the early ones, too.
+// deliver gives signals to the handler. The first one that comes gets the early signals, too.
 func (s *signals) deliver() {
 	var early []unix.Signal
-	take := func(n unix.Signal) {
+	handle := func(n unix.Signal) {
+		if obeyTerminal(n) {
+			return
+		}
 		early = append(early, n)
-		if ends(n) {
+		if isFatal(n) {
 			s.cancel(interruption(n))
 		}
 	}
 	for {
 		select {
 		case n := <-s.come:
-			take(n.(unix.Signal))
-		case take = <-s.taker:
+			handle(n.(unix.Signal))
+		case handle = <-s.handler:
 			for _, n := range early {
-				take(n)
+				handle(n)
 			}
 			early = nil
 		}
 	}
 }
 
-// ends tells whether n ends a process that does nothing about it: signal(7).
-func ends(n unix.Signal) bool {
+// isFatal tells whether n ends a process that does nothing about it: signal(7).
+func isFatal(n unix.Signal) bool {
 	switch n {
 	case unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return false
@@ -89,7 +92,8 @@ func restoreSignals(before unix.Sigset_t) { unix.PthreadSigmask(unix.SIG_SETMASK
 
 // forgetSignals makes this process one that has nothing to do with signals: it does with
 // each what is the default, also with those that gocker's caller ignored, and blocks none.
-// It fails if a signal has come meanwhile that ends the start.
+// It fails if a signal has come meanwhile that ends the start. One that stops the process, as
+// ^Z does, is forgotten, as SIGCONT has it: gocker waits for the command to begin.
 //
 // These are raw system calls, for this one thread, the last before execve(2). The kernel's
 // struct sigaction, 32 bytes, is all zero for SIG_DFL: rt_sigaction(2).
@@ -97,7 +101,7 @@ func forgetSignals() error {
 	var pending uint64
 	unix.RawSyscall(unix.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&pending)), 8, 0)
 	for n := unix.Signal(1); n <= lastSignal; n++ {
-		if pending&(1<<(n-1)) != 0 && ends(n) {
+		if pending&(1<<(n-1)) != 0 && isFatal(n) {
 			return interruption(n)
 		}
 	}
@@ -105,6 +109,7 @@ func forgetSignals() error {
 	for n := uintptr(1); n <= lastSignal; n++ {
 		unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
 	}
+	unix.RawSyscall(unix.SYS_KILL, uintptr(unix.Getpid()), uintptr(unix.SIGCONT), 0)
 	var none uint64
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&none)), 0, 8, 0, 0)
 	return nil

@@ -35,15 +35,21 @@ func isTerminal(fd int) bool {
 }
 
 // inForeground tells whether gocker's process group is the one in the foreground of its
-// terminal. Without a terminal there is no /dev/tty.
+// terminal.
 func inForeground() bool {
+	group, err := foregroundGroup()
+	return err == nil && group == unix.Getpgrp()
+}
+
+// foregroundGroup returns the process group in the foreground of gocker's terminal. Without a
+// terminal there is no /dev/tty, and it fails.
+func foregroundGroup() (int, error) {
 	tty, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return 0, err
 	}
 	defer unix.Close(tty)
-	group, err := unix.IoctlGetInt(tty, unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp()
+	return unix.IoctlGetInt(tty, unix.TIOCGPGRP)
 }
 
 // give lets the process group of the child pid have the terminal, if it is ours.
@@ -79,4 +85,28 @@ func setForeground(group int) bool {
 	}
 	defer restoreSignals(mask)
 	return unix.IoctlSetPointerInt(0, unix.TIOCSPGRP, group) == nil
+}
+
+// obeyTerminal tells whether n is one of the signals by which a terminal stops a job, and stops
+// gocker's, as it would have been if gocker did not catch them: by ^Z, or because a process
+// wants to read or to write in the background. In the foreground that is an old wish, which
+// the shell has fulfilled.
+func obeyTerminal(n unix.Signal) bool {
+	foreground, err := foregroundGroup()
+	if err != nil || n != unix.SIGTSTP && n != unix.SIGTTIN && n != unix.SIGTTOU {
+		return false
+	}
+	if n == unix.SIGTSTP || foreground != unix.Getpgrp() {
+		stopJob()
+	}
+	return true
+}
+
+// stopJob stops gocker and its process group, and returns when they go on. It does nothing if
+// gocker's parent is in another session: then it is no shell that could continue the job.
+func stopJob() bool {
+	parent := unix.Getppid() // 0 if it is outside of our PID namespace
+	theirs, err := unix.Getsid(parent)
+	ours, _ := unix.Getsid(0)
+	return parent != 0 && err == nil && theirs == ours && unix.Kill(0, unix.SIGSTOP) == nil
 }

@@ -9,8 +9,8 @@ import (
 // wait hands signals on to the child, which is the command by now, until that has ended,
 // and returns the status that a shell would report: 128+n if signal n has ended it.
 func (c *child) wait(signals *signals) (int, error) {
-	signals.taker <- c.handOn
-	defer func() { signals.taker <- func(unix.Signal) {} }()
+	signals.handler <- c.handOn
+	defer func() { signals.handler <- func(n unix.Signal) { obeyTerminal(n) } }()
 	for {
 		if err := c.reap(unix.WUNTRACED); err != nil {
 			return 0, err
@@ -18,10 +18,8 @@ func (c *child) wait(signals *signals) (int, error) {
 		if c.ended {
 			break
 		}
-		// ^Z has stopped the command. All of the caller's job is to stop, until its shell continues
-		// it; and the command is to go on if there is no shell to do that.
-		if (c.terminal.takeBack() || inForeground()) && !stopJob() {
-			c.handOn(unix.SIGCONT)
+		if c.ownGroup { // otherwise what stops the command comes to gocker, too
+			c.stopped()
 		}
 	}
 	if c.status.Signaled() {
@@ -30,19 +28,24 @@ func (c *child) wait(signals *signals) (int, error) {
 	return c.status.ExitStatus(), nil
 }
 
-// stopJob stops gocker and its process group, and returns when they go on. It does not if gocker's
-// parent is not of its session, and so no shell that could continue it.
-func stopJob() bool {
-	parent := unix.Getppid() // 0 if it is outside of our PID namespace
-	theirs, err := unix.Getsid(parent)
-	ours, _ := unix.Getsid(0)
-	return parent != 0 && err == nil && theirs == ours && unix.Kill(0, unix.SIGSTOP) == nil
+// stopped stops the caller's job if it is the terminal that has stopped the command: by ^Z in the
+// foreground, or as it wanted to read or to write in the background. If nobody would continue the
+// job, the command that has the terminal goes on.
+func (c *child) stopped() {
+	c.terminal.takeBack()
+	foreground, by := inForeground(), c.status.StopSignal()
+	if !foreground && by != unix.SIGTTIN && by != unix.SIGTTOU {
+		return
+	}
+	if !stopJob() && foreground {
+		c.handOn(unix.SIGCONT)
+	}
 }
 
 // handOn hands on a signal to the child.
 func (c *child) handOn(n unix.Signal) {
-	if !c.ownGroup && (n == unix.SIGINT || n == unix.SIGQUIT) && inForeground() {
-		return // ^C or ^\, which the terminal has sent to all of our group
+	if !c.ownGroup && (obeyTerminal(n) || (n == unix.SIGINT || n == unix.SIGQUIT) && inForeground()) {
+		return // ^C or ^\, or what stops: the terminal has sent it to all of our group
 	}
 	if n == unix.SIGCONT && c.ownGroup { // ^Z has stopped all of it
 		if inForeground() {
