@@ -134,6 +134,9 @@ func pull(ctx context.Context, reference string) error {
 	if err == nil {
 		err = addImage(ctx, img, ref, lock)
 	}
+	if ctx.Err() != nil { // whatever a signal has made of it
+		return context.Cause(ctx)
+	}
 	if err != nil { // on one line: some registries answer with a page
 		return fmt.Errorf("pull %s: %s", reference, strings.Join(strings.Fields(err.Error()), " "))
 	}
