@@ -11,32 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// execve replaces this process, whose parent p lets it begin, by the command argv with the
-// environment env. It returns only if it fails.
-func execve(p *parent, argv, env []string) error {
-	candidates := findCommand(argv[0], getenv(env, "PATH"))
-	if len(candidates) == 0 {
-		return failure{fmt.Errorf("%s: command not found", argv[0]), statusNotFound}
-	}
-	if err := p.ready(); err != nil {
-		return err
-	}
-	if err := forgetSignals(); err != nil {
-		return err
-	}
-	for i, path := range candidates {
-		err := unix.Exec(path, argv, env)
-		if err == unix.EACCES && i < len(candidates)-1 {
-			continue // as in execvp(3): there may be one in a later directory
-		}
-		return failure{fmt.Errorf("exec %s: %w", path, explain(err, path)), statusNotExecutable}
-	}
-	return nil
-}
-
-// findCommand returns the files that name may mean, in the order in which execvp(3) tries
-// them: a name without a slash is one in a directory of path, which is ":"-separated.
-func findCommand(name, path string) (candidates []string) {
+// findCommand returns the files that name may mean, in the order in which they are to be
+// tried: a name without a slash is one in a directory of path, which is ":"-separated. This is
+// what execvp(3) does if there is a PATH; without one it would look in /bin and /usr/bin.
+func findCommand(name, path string) (files []string, err error) {
 	all := []string{name}
 	if name != "" && !strings.Contains(name, "/") {
 		all = nil
@@ -46,10 +24,29 @@ func findCommand(name, path string) (candidates []string) {
 	}
 	for _, file := range all {
 		if _, err := os.Stat(file); err == nil || errors.Is(err, unix.EACCES) {
-			candidates = append(candidates, file)
+			files = append(files, file)
 		}
 	}
-	return candidates
+	if len(files) == 0 {
+		return nil, failure{fmt.Errorf("%s: command not found", name), statusNotFound}
+	}
+	return files, nil
+}
+
+// execve replaces this process by the command argv, which is the first of files that may be
+// executed, with the environment env. It returns only if it fails.
+func execve(files, argv, env []string) error {
+	if err := forgetSignals(); err != nil {
+		return err
+	}
+	for i, path := range files {
+		err := unix.Exec(path, argv, env)
+		if err == unix.EACCES && i < len(files)-1 {
+			continue // as in execvp(3): there may be one in a later directory
+		}
+		return failure{fmt.Errorf("exec %s: %w", path, explain(err, path)), statusNotExecutable}
+	}
+	return nil
 }
 
 // explain says what err of execve(2) on the file path is about.

@@ -22,7 +22,14 @@ func initContainer() error {
 	if err := furnish(c); err != nil {
 		caller.fail(err)
 	}
-	caller.fail(execve(caller, c.Argv, c.Env))
+	files, err := findCommand(c.Argv[0], getenv(c.Env, "PATH"))
+	if err != nil {
+		caller.fail(err)
+	}
+	if err := caller.ready(); err != nil {
+		caller.fail(err)
+	}
+	caller.fail(execve(files, c.Argv, c.Env))
 	return nil
 }
 

@@ -1,5 +1,4 @@
-// Command gocker runs a command in a container: see docs/ for the chapter that
-// belongs to this step.
+// Command gocker runs a command in a container. What each step adds to it is in README.md.
 package main
 
 import (
@@ -9,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/pflag"
 )
@@ -36,12 +34,6 @@ func report(err error) int {
 		return 128 + int(signal) // without a word, as of a command that it had ended
 	}
 	line := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have a line each
-	line = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) { // a name in an image may have what a terminal obeys
-			return '?'
-		}
-		return r
-	}, line)
 	fmt.Fprintln(os.Stderr, "gocker:", line)
 	var failed failure
 	if errors.As(err, &failed) {

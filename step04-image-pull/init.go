@@ -32,7 +32,15 @@ func initContainer() error {
 	if err := furnish(c); err != nil {
 		caller.fail(err)
 	}
-	caller.fail(execve(caller, c.Argv, addHome(c.Env)))
+	env := addHome(c.Env)
+	files, err := findCommand(c.Argv[0], getenv(env, "PATH"))
+	if err != nil {
+		caller.fail(err)
+	}
+	if err := caller.ready(); err != nil {
+		caller.fail(err)
+	}
+	caller.fail(execve(files, c.Argv, env))
 	return nil
 }
 

@@ -15,18 +15,13 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// unpackImage unpacks the layers of img, which is ref, one over the other into the directory rootfs
-// in dir.
-func unpackImage(ctx context.Context, img v1.Image, ref name.Reference, dir string) error {
-	config, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
+// unpackImage unpacks the layers of img, which is reference, one over the other into the directory
+// rootfs in dir. Unpacked they have diffIDs.
+func unpackImage(ctx context.Context, img v1.Image, diffIDs []v1.Hash, reference name.Reference, dir string) error {
 	layers, err := img.Layers()
 	if err != nil {
 		return err
 	}
-	diffIDs := config.RootFS.DiffIDs
 	if len(layers) != len(diffIDs) {
 		return fmt.Errorf("%d layers, but %d in the configuration", len(layers), len(diffIDs))
 	}
@@ -36,7 +31,7 @@ func unpackImage(ctx context.Context, img v1.Image, ref name.Reference, dir stri
 	}
 	for i, layer := range layers {
 		if isTerminal(2) {
-			fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
+			fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", reference, i+1, len(layers))
 		}
 		if err := unpackLayer(ctx, layer, diffIDs[i], rootfs); err != nil {
 			return fmt.Errorf("layer %s: %w", diffIDs[i], err)

@@ -22,9 +22,9 @@ type child struct {
 	status   unix.WaitStatus // how it has ended: wait4(2)
 }
 
-// startChild starts this program again as "gocker COMMAND", with what attr says: clone(2). It cannot just go on as a copy of itself,
-// as after fork(2): the copy would have one of the threads of a Go program, and the
-// runtime needs the others.
+// startChild starts this program again as "gocker COMMAND", with what attr says: clone(2). It
+// cannot just go on as a copy of itself, as after fork(2): the copy would have one of the
+// threads of a Go program, and the runtime needs the others.
 func startChild(command string, attr *syscall.SysProcAttr) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -37,17 +37,13 @@ func layerDirs(diffIDs []v1.Hash) (dirs []string) {
 	return dirs
 }
 
-// unpackImage unpacks those layers of img, which is ref, that are not in layersDir. It works in dir.
-func unpackImage(ctx context.Context, img v1.Image, ref name.Reference, dir string) error {
-	config, err := img.ConfigFile()
-	if err != nil {
-		return err
-	}
+// unpackImage unpacks those layers of img, which is reference, that are not in layersDir. Unpacked
+// they have diffIDs. It works in dir.
+func unpackImage(ctx context.Context, img v1.Image, diffIDs []v1.Hash, reference name.Reference, dir string) error {
 	layers, err := img.Layers()
 	if err != nil {
 		return err
 	}
-	diffIDs := config.RootFS.DiffIDs
 	if len(layers) != len(diffIDs) {
 		return fmt.Errorf("%d layers, but %d in the configuration", len(layers), len(diffIDs))
 	}
@@ -62,7 +58,7 @@ func unpackImage(ctx context.Context, img v1.Image, ref name.Reference, dir stri
 			continue
 		}
 		if isTerminal(2) {
-			fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", ref, i+1, len(layers))
+			fmt.Fprintf(os.Stderr, "\x1b[K%s: layer %d of %d\r", reference, i+1, len(layers))
 		}
 		partial := filepath.Join(dir, strconv.Itoa(i))
 		if err := addLayer(ctx, layer, diffIDs[i], dirs[:i], partial); err != nil {

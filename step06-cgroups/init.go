@@ -18,6 +18,7 @@ type spec struct {
 	Cwd    string   // the command's working directory, in its root; if empty, /
 
 	Hierarchies []hierarchy // in which it has cgroups
+	Pids        int64       // how many processes and threads it may have; 0 is no limit
 }
 
 // initContainer is the child's half of run: it is alone in its new namespaces,
@@ -32,10 +33,27 @@ func initContainer() error {
 	if err := caller.receive(&c); err != nil {
 		caller.fail(err)
 	}
+	pidsMax, err := openPidsMax(c.ID, c.Hierarchies)
+	if err != nil && c.Pids > 0 {
+		caller.fail(fmt.Errorf("limit: %w", err))
+	}
 	if err := furnish(c); err != nil {
 		caller.fail(err)
 	}
-	caller.fail(execve(caller, c.Argv, addHome(c.Env)))
+	env := addHome(c.Env)
+	files, err := findCommand(c.Argv[0], getenv(env, "PATH"))
+	if err != nil {
+		caller.fail(err)
+	}
+	if err := caller.ready(); err != nil {
+		caller.fail(err)
+	}
+	if c.Pids > 0 {
+		if err := writeLast(pidsMax, c.Pids); err != nil {
+			caller.fail(err)
+		}
+	}
+	caller.fail(execve(files, c.Argv, env))
 	return nil
 }
 

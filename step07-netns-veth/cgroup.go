@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,7 +53,7 @@ func findHierarchies() (found []hierarchy, err error) {
 
 // isNoController tells which mount options of cgroup v1 are something else.
 func isNoController(option string) bool {
-	others := []string{"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode"}
+	others := []string{"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods", "seclabel"}
 	return slices.Contains(others, option) || strings.Contains(option, "=")
 }
 
@@ -62,66 +63,56 @@ func (h hierarchy) isV2() bool { return h.V1 == nil }
 // dir is the directory of container id's cgroup in h.
 func (h hierarchy) dir(id string) string { return h.Root + "/gocker/" + id }
 
-// A cgroup is that of a container: a directory in each hierarchy.
-type cgroup struct {
-	id          string
-	hierarchies []hierarchy
-	v2          *os.File // the one of cgroup v2, or nil
-}
-
-// create makes the cgroup, with all limits but that of processes, which run sets. What it has made
-// stays, also if it fails.
-func (c *cgroup) create(l limits) error {
-	for _, h := range c.hierarchies {
-		if err := os.MkdirAll(h.Root+"/gocker", 0o755); err != nil {
-			return err
-		}
-		if err := os.Mkdir(h.dir(c.id), 0o755); err != nil {
-			return err
+// createCgroup makes the cgroup of the container id, a directory in each hierarchy, with all limits of l
+// but that of processes, which init sets. It returns the one of cgroup v2, open, or -1 if there is
+// none. What it has made stays, also if it fails.
+func createCgroup(id string, hierarchies []hierarchy, l limits) (v2 int, err error) {
+	v2 = -1
+	for _, h := range hierarchies {
+		if err := os.MkdirAll(h.dir(id), 0o755); err != nil {
+			return v2, err
 		}
 		if h.isV2() {
-			if err := enableControllers(h.Root); err != nil {
-				return err
+			for _, dir := range []string{h.Root, h.Root + "/gocker"} {
+				if err := enableControllers(dir); err != nil {
+					return v2, err
+				}
 			}
-			if err := enableControllers(h.Root + "/gocker"); err != nil {
-				return err
+			if v2, err = unix.Open(h.dir(id), unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+				return v2, fmt.Errorf("open %s: %w", h.dir(id), err)
 			}
-			dir, err := os.Open(h.dir(c.id))
-			if err != nil {
-				return err
-			}
-			c.v2 = dir
 		}
 	}
 	if l.memory > 0 {
-		if err := c.set("memory.max", l.memory, "memory.limit_in_bytes", l.memory); err != nil {
-			return err
+		if err := setLimit(id, hierarchies, "memory.max", l.memory, "memory.limit_in_bytes", l.memory); err != nil {
+			return v2, err
 		}
-		// Swap is limited by itself in cgroup v2, and together with memory in v1. If none is
-		// wanted, it may as well be that the kernel does not count it.
-		err := c.set("memory.swap.max", l.swap, "memory.memsw.limit_in_bytes", l.memory+l.swap)
-		if err != nil && !(l.swap == 0 && errors.Is(err, os.ErrNotExist)) {
-			return err
+		// Swap is limited by itself in cgroup v2, and together with memory in v1. A kernel may not
+		// count it. That is an error only if some was asked for; docker goes on, too, and warns.
+		err := setLimit(id, hierarchies, "memory.swap.max", l.swap, "memory.memsw.limit_in_bytes", l.memory+l.swap)
+		if l.swap == 0 && errors.Is(err, os.ErrNotExist) {
+			report(errors.New("--mem: this kernel counts no swap: what the container swaps is not limited"))
+		} else if err != nil {
+			return v2, err
 		}
 	}
 	if l.cpu > 0 { // of a period of 100 ms
-		return c.set("cpu.max", l.cpu, "cpu.cfs_quota_us", l.cpu)
+		return v2, setLimit(id, hierarchies, "cpu.max", l.cpu, "cpu.cfs_quota_us", l.cpu)
 	}
-	return nil
+	return v2, nil
 }
 
-// set sets a limit: it writes value to file, which is what cgroup v2 has for it, or valueV1 to fileV1.
-// The files are described in the kernel's Documentation/admin-guide/cgroup-v2.rst, and in cgroup-v1 and
+// setLimit writes value to file, which is what cgroup v2 has for a limit, or valueV1 to fileV1. The
+// files are described in the kernel's Documentation/admin-guide/cgroup-v2.rst, and in cgroup-v1 and
 // scheduler/sched-bwc.rst.
-func (c *cgroup) set(file string, value int64, fileV1 string, valueV1 int64) error {
-	for _, h := range c.hierarchies {
-		path, text := filepath.Join(h.dir(c.id), fileV1), strconv.FormatInt(valueV1, 10)
+func setLimit(id string, hierarchies []hierarchy, file string, value int64, fileV1 string, valueV1 int64) error {
+	for _, h := range hierarchies {
+		path, n := h.dir(id)+"/"+fileV1, valueV1
 		if h.isV2() {
-			path, text = filepath.Join(h.dir(c.id), file), strconv.FormatInt(value, 10)
+			path, n = h.dir(id)+"/"+file, value
 		}
-		err := writeFile(path, text)
-		if !errors.Is(err, os.ErrNotExist) {
-			return err
+		if _, err := os.Stat(path); err == nil {
+			return os.WriteFile(path, []byte(strconv.FormatInt(n, 10)), 0)
 		}
 	}
 	return fmt.Errorf("limit: no cgroup of this host has a file %s or %s: %w", file, fileV1, os.ErrNotExist)
@@ -139,7 +130,7 @@ func enableControllers(dir string) error {
 			enable += "+" + name + " "
 		}
 	}
-	err = writeFile(dir+"/cgroup.subtree_control", enable)
+	err = os.WriteFile(dir+"/cgroup.subtree_control", []byte(enable), 0)
 	if errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("%w: a cgroup that has processes cannot give controllers to cgroups in it; "+
 			"move the processes that are in %s itself, as those of a container are, to a cgroup below it", err, dir)
@@ -172,7 +163,7 @@ func removeCgroup(dir string, deadline time.Time) error {
 // killAll kills the processes in the cgroup dir. In cgroup v2, since Linux 5.14, the kernel does it
 // in one go, with those in the cgroups below.
 func killAll(dir string) {
-	if writeFile(dir+"/cgroup.kill", "1") == nil {
+	if os.WriteFile(dir+"/cgroup.kill", []byte("1"), 0) == nil {
 		return
 	}
 	pids, _ := os.ReadFile(dir + "/cgroup.procs")
@@ -185,12 +176,13 @@ func killAll(dir string) {
 
 // joinCgroups moves this thread, which will be the command's, into the cgroup of the container id.
 // The Go runtime's other threads stay where they are, and do not count. A thread moves at once; a
-// process has to wait for all CPUs (synchronize_rcu in the kernel). In cgroup v2, where only a
-// process can move, init is born.
+// process has to wait for all CPUs (synchronize_rcu in the kernel). A cgroup of v2 needs no move:
+// init was born in it (CLONE_INTO_CGROUP). Its threads could be in different cgroups only if those
+// were "threaded", which cannot limit memory.
 func joinCgroups(id string, hierarchies []hierarchy) error {
 	for _, h := range hierarchies {
 		if !h.isV2() {
-			if err := writeFile(h.dir(id)+"/tasks", "0"); err != nil {
+			if err := os.WriteFile(h.dir(id)+"/tasks", []byte("0"), 0); err != nil {
 				return err
 			}
 		}
@@ -225,12 +217,26 @@ func mountCgroups(hierarchies []hierarchy) error {
 	return mount("tmpfs", top, "tmpfs", flags|unix.MS_REMOUNT|unix.MS_RDONLY, "")
 }
 
-// writeFile writes value to path, one of the files that only the kernel makes.
-func writeFile(path, value string) error {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
+// openPidsMax opens the file that limits the processes and threads of the container id. That can be
+// done as long as the root is the host's.
+func openPidsMax(id string, hierarchies []hierarchy) (fd int, err error) {
+	for _, h := range hierarchies {
+		fd, err = unix.Open(h.dir(id)+"/pids.max", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			break
+		}
 	}
-	_, err = file.WriteString(value)
-	return errors.Join(err, file.Close())
+	return fd, os.NewSyscallError("open pids.max", err)
+}
+
+// writeLast writes n to the open file fd of a cgroup. In cgroup v2 all threads of a process count,
+// and the command may be allowed only one. So this comes last, when init starts none any more, and
+// is a raw system call: Go gives up if it wants a thread and does not get it for 210 ms.
+func writeLast(fd int, n int64) error {
+	text := strconv.AppendInt(nil, n, 10)
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&text[0])), uintptr(len(text)))
+	if errno != 0 {
+		return fmt.Errorf("write %d to a cgroup: %w", n, errno)
+	}
+	return nil
 }

@@ -21,7 +21,7 @@ func enableForwarding() error {
 	if err != nil || strings.TrimSpace(string(value)) == "1" {
 		return err
 	}
-	return writeFile(file, "1")
+	return os.WriteFile(file, []byte("1"), 0)
 }
 
 // masquerade lets the containers' packets leave their subnet with the address of the host's interface

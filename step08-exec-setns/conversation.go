@@ -31,7 +31,7 @@ type answer struct {
 	Ready  bool
 	Error  string      // if it is not ready
 	Status int         // for gocker to exit with then
-	Signal unix.Signal // if it is that which has ended the start
+	Signal unix.Signal // the one that has ended the start, or 0
 }
 
 // The exit statuses that are gocker's own rather than the command's. They are
@@ -42,8 +42,8 @@ const (
 	statusNotFound      = 127 // the command was not found
 )
 
-// words are strings of any bytes, as arguments may be. JSON strings have none that are not UTF-8:
-// there they stand as in Go's quotation marks.
+// words are strings of any bytes, as arguments may be. A string in JSON has to be UTF-8: so
+// words are sent as Go would quote them, with \xff for a byte that is not.
 type words []string
 
 func (w words) MarshalJSON() ([]byte, error) {
@@ -84,7 +84,7 @@ func (c *child) send(value any) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.socket.Write(content) // and nothing after it that could be taken for "begin"
+	_, err = c.socket.Write(content) // without a line end, which would be taken for "begin"
 	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil
 	}
@@ -99,7 +99,7 @@ func (c *child) awaitReady(ctx context.Context) error {
 		if !open {
 			return c.died()
 		}
-		return a.failure()
+		return a.err()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -109,13 +109,13 @@ func (c *child) awaitReady(ctx context.Context) error {
 func (c *child) begin() error {
 	c.socket.Write([]byte{0}) // fails if the child is dead, and wait will say how
 	if a, open := <-c.answers; open {
-		return a.failure()
+		return a.err()
 	}
 	return nil
 }
 
-// failure returns a as an error, or nil if the child is ready.
-func (a answer) failure() error {
+// err returns a as an error, or nil if the child is ready.
+func (a answer) err() error {
 	if a.Ready {
 		return nil
 	}
@@ -143,12 +143,13 @@ type parent struct {
 	decoder *json.Decoder
 }
 
-// findParent makes sure that this process, which carries out command, is the child of a
-// gocker that carries out caller: whoever made the socket, unix(7), is its parent. From
-// inside a new PID namespace both have the PID 0.
+// findParent makes sure that this process, which carries out command, was started by a gocker
+// that carries out caller, and not by a person: its socket was made by its parent, unix(7).
+// In a new PID namespace, where the parent is not seen, both PIDs are 0.
 func findParent(command, caller string) (*parent, error) {
 	peer, err := unix.GetsockoptUcred(socketFD, unix.SOL_SOCKET, unix.SO_PEERCRED)
-	family, _ := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_DOMAIN) // others have no peer, which is 0, too
+	family, _ := unix.GetsockoptInt(socketFD, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	// A socket of another family has no such peer, and its PID is 0, too.
 	if err != nil || family != unix.AF_UNIX || int(peer.Pid) != os.Getppid() {
 		return nil, fmt.Errorf("%s: only gocker %s calls this", command, caller)
 	}
@@ -165,9 +166,9 @@ func (p *parent) receive(value any) error {
 	return nil
 }
 
-// ready tells the parent that this process is ready, and waits until it may begin.
-// What follows are raw system calls, of which the Go runtime takes no notice: it must
-// start no thread any more, since the command may be allowed one only.
+// ready tells the parent that this process is ready, and waits until it may begin. It waits
+// in a raw system call, of which the Go runtime takes no notice. With others it starts a
+// thread that does the rest of the work meanwhile; but the command may be allowed one only.
 func (p *parent) ready() error {
 	p.say(answer{Ready: true})
 	var begin byte

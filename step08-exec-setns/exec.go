@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,8 @@ func exec(prefix string, argv []string) (int, error) {
 	if began, err := startTime(s.PID); err != nil || began != s.StartTime {
 		return 0, fmt.Errorf("exec: container %s has ended", s.ID)
 	}
-	status, err := s.exec(signals, pidfd, argv)
+	s.Env = addEnv(baseEnv(s.ID), s.Env) // with the TERM of our caller, not of run's
+	status, err := s.start(signals, pidfd, argv)
 	var failed failure
 	if err == nil || errors.As(err, new(interruption)) || errors.As(err, &failed) && failed.status != statusFailed {
 		return status, err
@@ -49,8 +51,8 @@ func exec(prefix string, argv []string) (int, error) {
 	return 0, err
 }
 
-// exec is the rest of it, in the container whose process 1 is that of pidfd.
-func (s state) exec(signals *signals, pidfd int, argv []string) (int, error) {
+// start runs the command argv in the container, whose process 1 is that of pidfd.
+func (s state) start(signals *signals, pidfd int, argv []string) (int, error) {
 	// Clone. Who enters a PID namespace stays outside, and the children are born inside: setns(2),
 	// pid_namespaces(7). This is true of the one thread that calls; our goroutine is locked to it
 	// for good, so that the runtime starts neither another goroutine nor another thread from there.
@@ -77,7 +79,7 @@ func (s state) exec(signals *signals, pidfd int, argv []string) (int, error) {
 	// fewer than a Go program has.
 	for _, h := range s.Hierarchies {
 		if h.isV2() {
-			if err := writeFile(h.dir(s.ID)+"/cgroup.procs", fmt.Sprint(child.pid)); err != nil {
+			if err := os.WriteFile(h.dir(s.ID)+"/cgroup.procs", []byte(fmt.Sprint(child.pid)), 0); err != nil {
 				return 0, err
 			}
 		}
@@ -105,17 +107,25 @@ func enter() error {
 	if err := caller.receive(&e); err != nil {
 		caller.fail(err)
 	}
-	if err := e.Container.enter(pidfd); err != nil {
+	if err := e.Container.join(pidfd); err != nil {
 		caller.fail(fmt.Errorf("exec: %w", err))
 	}
-	caller.fail(execve(caller, e.Argv, addHome(e.Container.Env)))
+	env := addHome(e.Container.Env)
+	files, err := findCommand(e.Argv[0], getenv(env, "PATH"))
+	if err != nil {
+		caller.fail(err)
+	}
+	if err := caller.ready(); err != nil {
+		caller.fail(err)
+	}
+	caller.fail(execve(files, e.Argv, env))
 	return nil
 }
 
-// enter goes where the container is, whose process 1 is that of pidfd. From here to execve(2) its
+// join goes where the container is, whose process 1 is that of pidfd. From here to execve(2) its
 // processes see this one, and by /proc/PID/exe our program's file; as root with all capabilities
 // they may write to it: CVE-2019-5736. Step 09 keeps them from both.
-func (s state) enter(pidfd int) error {
+func (s state) join(pidfd int) error {
 	if err := dieWithParent(); err != nil {
 		return err
 	}
@@ -131,7 +141,7 @@ func (s state) enter(pidfd int) error {
 	if err := unix.Setns(pidfd, namespaces&^unix.CLONE_NEWPID|unix.CLONE_NEWCGROUP); err != nil {
 		return fmt.Errorf("setns: %w", err)
 	}
-	if err := changeRoot(s.Root); err != nil {
+	if err := changeRoot(s.Dir + "/merged"); err != nil {
 		return err
 	}
 	return enterWorkdir(s.Cwd)

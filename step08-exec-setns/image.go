@@ -104,8 +104,9 @@ func parseReference(reference string) (name.Reference, error) {
 	return ref, err
 }
 
-// refLink is the link in refsDir for ref. No part of a repository's name begins with ":", and none
-// is longer than a file's name may be.
+// refLink is the link in refsDir for ref. The tag is a file of its own, in directories that are the
+// parts of the repository's name: all together are longer than the name of one file may be. The
+// ":" before the tag tells it from a directory, as no such part begins with one.
 func refLink(ref name.Reference) string {
 	return filepath.Join(refsDir, ref.Context().Name(), ":"+ref.Identifier())
 }
@@ -125,14 +126,14 @@ func pull(ctx context.Context, reference string) error {
 	if err := os.Chmod(storeDir, 0o700); err != nil {
 		return err
 	}
-	lock, err := lockDir(ctx, imagesDir)
+	store, err := lockDir(ctx, imagesDir)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer store.Close()
 	img, err := findRemote(ctx, ref)
 	if err == nil {
-		err = addImage(ctx, img, ref, lock)
+		err = addImage(ctx, img, ref, store)
 	}
 	if ctx.Err() != nil { // whatever a signal has made of it
 		return context.Cause(ctx)
@@ -166,14 +167,12 @@ func findRemote(ctx context.Context, ref name.Reference) (v1.Image, error) {
 	entries := slices.DeleteFunc(manifest.Manifests, func(entry v1.Descriptor) bool {
 		return !entry.MediaType.IsImage() || entry.Platform != nil && !ours.Match(platform(entry.Platform))
 	})
-	better := func(a, b *v1.Platform) bool { // what does not say what it is for comes last
-		return a != nil && (b == nil || ours.Less(platform(a), platform(b)))
-	}
-	slices.SortStableFunc(entries, func(a, b v1.Descriptor) int { // the best first
+	// The best first; what does not say what it is for is not ours, and comes last.
+	slices.SortStableFunc(entries, func(a, b v1.Descriptor) int {
 		switch {
-		case better(a.Platform, b.Platform):
+		case ours.Less(platform(a.Platform), platform(b.Platform)):
 			return -1
-		case better(b.Platform, a.Platform):
+		case ours.Less(platform(b.Platform), platform(a.Platform)):
 			return 1
 		}
 		return 0
@@ -246,7 +245,7 @@ func addImage(ctx context.Context, img v1.Image, ref name.Reference, store *os.F
 		if isTerminal(2) {
 			defer fmt.Fprint(os.Stderr, "\x1b[K") // instead of the progress that it shows
 		}
-		if err := unpackImage(ctx, img, ref, partial); err != nil {
+		if err := unpackImage(ctx, img, file.RootFS.DiffIDs, ref, partial); err != nil {
 			return err
 		}
 		if err := os.WriteFile(filepath.Join(partial, "config.json"), config, 0o644); err != nil {

@@ -1,5 +1,4 @@
-// Command gocker runs a command in a container: see docs/ for the chapter that
-// belongs to this step.
+// Command gocker runs a command in a container. What each step adds to it is in README.md.
 package main
 
 import (
@@ -7,9 +6,9 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
@@ -38,12 +37,8 @@ func report(err error) int {
 		return 128 + int(signal) // without a word, as of a command that it had ended
 	}
 	line := strings.ReplaceAll(err.Error(), "\n", "; ") // joined errors have a line each
-	line = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) { // a name in an image may have what a terminal obeys
-			return '?'
-		}
-		return r
-	}, line)
+	// The name of a file in an image may have characters that a terminal obeys.
+	line = regexp.MustCompile(`\p{Cc}`).ReplaceAllString(line, "?")
 	fmt.Fprintln(os.Stderr, "gocker:", line)
 	var failed failure
 	if errors.As(err, &failed) {
@@ -110,10 +105,8 @@ func gocker(args []string) (int, error) {
 	}
 	status, err := run(flags.Arg(0), flags.Args()[1:], l)
 	var failed failure
-	name, _, _ := strings.Cut(flags.Arg(1), "=")
-	flag, isFlag := strings.CutPrefix(name, "--")
-	if errors.As(err, &failed) && failed.status == statusNotFound && isFlag && flags.Lookup(flag) != nil {
-		return 0, failure{fmt.Errorf("%w: gocker's own flags come before IMAGE", err), statusNotFound}
+	if errors.As(err, &failed) && failed.status == statusNotFound && strings.HasPrefix(flags.Arg(1), "--") {
+		err = fmt.Errorf("%w: gocker's own flags come before IMAGE", err)
 	}
 	return status, err
 }

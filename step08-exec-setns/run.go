@@ -56,7 +56,8 @@ func run(reference string, args []string, l limits) (int, error) {
 		Cwd:    img.Config.WorkingDir,
 
 		Hierarchies: hierarchies,
-	}, l)
+		Pids:        l.pids,
+	}, l, img.Config.Env)
 	if e := removeContainer(dir.Name(), hierarchies, 5*time.Second); e != nil {
 		return status, errors.Join(err, e)
 	}
@@ -84,20 +85,18 @@ func removeContainer(dir string, hierarchies []hierarchy, patience time.Duration
 	return removeTree(dir)
 }
 
-// runContainer runs the container c, for which there is nothing yet but its directory.
-func runContainer(signals *signals, c spec, l limits) (int, error) {
-	cg := &cgroup{id: c.ID, hierarchies: c.Hierarchies}
-	if err := cg.create(l); err != nil {
+// runContainer runs the container c, for which there is nothing yet but its directory. imageEnv is
+// what of its environment the image says.
+func runContainer(signals *signals, c spec, l limits, imageEnv []string) (int, error) {
+	cgroup, err := createCgroup(c.ID, c.Hierarchies, l)
+	if err != nil {
 		return 0, err
 	}
+	defer syscall.Close(cgroup)
 
 	// Clone. The child is this same program, started again as "gocker init".
-	attr := &syscall.SysProcAttr{Cloneflags: namespaces}
-	if cg.v2 != nil { // where it is born: CLONE_INTO_CGROUP, Linux 5.7, clone(2)
-		attr.UseCgroupFD = true
-		attr.CgroupFD = int(cg.v2.Fd())
-	}
-	child, err := startChild("init", attr)
+	// In cgroup v2 it is born where it belongs: CLONE_INTO_CGROUP, Linux 5.7.
+	child, err := startChild("init", &syscall.SysProcAttr{Cloneflags: namespaces, UseCgroupFD: cgroup >= 0, CgroupFD: cgroup})
 	if err != nil {
 		return 0, err
 	}
@@ -126,14 +125,9 @@ func runContainer(signals *signals, c spec, l limits) (int, error) {
 	if err := child.awaitReady(signals); err != nil {
 		return 0, err
 	}
-	// Now that init starts no threads any more: in cgroup v2 they count.
-	if l.pids > 0 {
-		if err := cg.set("pids.max", l.pids, "pids.max", l.pids); err != nil {
-			return 0, err
-		}
-	}
 	// Let it be known: from here on other commands may enter.
-	s := state{ID: c.ID, PID: child.pid, Env: c.Env, Root: c.Dir + "/merged", Cwd: c.Cwd, Hierarchies: c.Hierarchies}
+	s := state{spec: c, PID: child.pid}
+	s.Env = imageEnv
 	if err := s.publish(); err != nil {
 		return 0, err
 	}

@@ -7,15 +7,12 @@ import (
 	"strings"
 )
 
-// A state is what other gockers have to know of a container to enter it.
+// A state is what other gockers have to know of a container to enter it: what it is, with that
+// environment alone that the image gives it, and where.
 type state struct {
-	ID          string
-	PID         int         // of its process 1, on the host
-	StartTime   string      // of that process, in clock ticks since the host's boot
-	Env         words       // of its command, and of those that enter
-	Root        string      // its root directory, in its mount namespace
-	Cwd         string      // the working directory, in that; if empty, /
-	Hierarchies []hierarchy // in which it has cgroups
+	spec
+	PID       int    // of its process 1, on the host
+	StartTime string // of that process, in clock ticks since the host's boot
 }
 
 // stateDir is the directory of the state of container id. It is gone after a reboot.
