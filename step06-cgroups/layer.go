@@ -9,10 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/log"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -94,42 +92,37 @@ func syncAndRename(partial, dir string) error {
 	return os.Rename(partial, dir)
 }
 
-// addLayer unpacks layer over the layers below. What that changes overlayfs notes in upper, in dir.
-// The lowest layer lies over nothing: it is upper itself.
+// addLayer unpacks layer over the layers below. overlayfs records its changes in dir/upper. The lowest
+// layer lies over nothing, and is unpacked into dir/upper itself.
 func addLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, below []string, dir string) error {
 	upper, merged := dir+"/upper", dir+"/merged"
 	if len(below) == 0 {
 		if err := os.MkdirAll(upper, 0o755); err != nil {
 			return err
 		}
-		_, err := unpackLayer(ctx, layer, diffID, upper)
-		return err
+		return unpackLayer(ctx, layer, diffID, upper)
 	}
 	return withMounts(func() error {
 		if err := mountOverlay(dir, below); err != nil {
 			return err
 		}
-		opaque, err := unpackLayer(ctx, layer, diffID, merged)
-		if err != nil {
-			return err
-		}
-		if err := markOpaque(merged, upper, opaque); err != nil {
+		if err := unpackLayer(ctx, layer, diffID, merged); err != nil {
 			return err
 		}
 		return unix.Unmount(merged, 0)
 	})
 }
 
-// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md. It
-// returns the directories of which it hides what the layers below have in them. Its compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID is its
+// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md. Its
+// compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID is its
 // SHA-256.
 //
 // The archive comes from a stranger. To containerd's package, whatever its names and links say,
 // root is "/", and nothing lies above.
-func unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, root string) (opaque []string, err error) {
+func unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, root string) error {
 	content, err := layer.Uncompressed()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer content.Close()
 	log.SetLevel("error") // and no warnings about attributes that are not for this file system
@@ -138,13 +131,6 @@ func unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, root strin
 	entry := "" // the one that is being unpacked
 	_, err = archive.Apply(ctx, root, stream, archive.WithFilter(func(header *tar.Header) (bool, error) {
 		entry = header.Name + ": "
-		if name, ok := strings.CutSuffix("/"+header.Name, "/.wh..wh..opq"); ok {
-			dir, err := fs.RootPath(root, name)
-			if err != nil {
-				return false, err
-			}
-			opaque = append(opaque, dir)
-		}
 		if header.Typeflag == tar.TypeGNUSparse { // whose holes Go has filled
 			header.Typeflag = tar.TypeReg
 		}
@@ -155,12 +141,12 @@ func unpackLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, root strin
 		_, err = io.Copy(io.Discard, stream) // what follows the archive's end counts for the digest
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s%w", entry, err)
+		return fmt.Errorf("%s%w", entry, err)
 	}
 	if got := fmt.Sprintf("%x", sum.Sum(nil)); got != diffID.Hex {
-		return nil, fmt.Errorf("the digest of its content is sha256:%s", got)
+		return fmt.Errorf("the digest of its content is sha256:%s", got)
 	}
-	return opaque, removeAUFS(root)
+	return removeAUFS(root)
 }
 
 // removeAUFS removes what AUFS, once docker's file system, kept for itself at the top of a layer.

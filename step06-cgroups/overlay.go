@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 
-	"github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,27 +41,6 @@ func mountOverlay(dir string, lower []string) error {
 			"mount another filesystem there, for example: mount -t tmpfs none /var/lib/gocker", err)
 	}
 	return err
-}
-
-// markOpaque says in upper of the directories dirs, which are paths in merged, that nothing in them is
-// from the layers below: a mark instead of as many whiteouts.
-func markOpaque(merged, upper string, dirs []string) error {
-	for _, dir := range dirs {
-		name := strings.TrimPrefix(dir, merged)
-		now, err := fs.RootPath(merged, name)
-		if err != nil {
-			return err
-		}
-		if now != dir {
-			continue // a link has taken its place since, and what that leads to is not meant
-		}
-		path := upper + name
-		err = unix.Lsetxattr(path, "trusted.overlay.opaque", []byte("y"), 0)
-		if err != nil && err != unix.ENOENT { // nothing of it was below
-			return fmt.Errorf("setxattr %s: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // withMounts calls f on a thread of its own, in a mount namespace of its own. Whatever f mounts, nobody
