@@ -88,7 +88,8 @@ type firewall struct {
 
 // checkForwarding fails if a firewall lets no packet pass that it does not know, as docker's and
 // firewalld's do, and does not know the bridge. A packet has to be accepted by every table, so that
-// no rule in ours would help, and the others' are not ours to change.
+// no rule in ours would help, and the others' are not ours to change. Rules that iptables-legacy
+// made are not seen: nftables does not know of them.
 func checkForwarding() error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -144,6 +145,9 @@ func (f firewall) fate(chain string) string {
 				if fate := f.fate(e.Chain); fate != "" {
 					return fate
 				}
+				if e.Kind == expr.VerdictGoto { // from there nothing comes back to this chain
+					return f.policy(chain)
+				}
 			}
 		}
 	}
@@ -191,8 +195,8 @@ func (f firewall) knowsBridge() bool {
 	return false
 }
 
-// remedy is the command that lets the containers' packets pass chain. iptables would not understand what
-// nft(8) writes into its chains.
+// remedy is the command that lets the containers' packets pass chain. What nft(8) wrote into a chain of
+// iptables, that would not understand.
 func (f firewall) remedy(chain string) string {
 	iptables := chain == "FORWARD"
 	if f.chains["DOCKER-USER"] != nil {

@@ -19,7 +19,7 @@ import (
 
 const (
 	runDir     = "/run/gocker"     // what is true until the host is switched off
-	portsDir   = runDir + "/ports" // for each container a link to the index of its port, netdevice(7)
+	portsDir   = runDir + "/ports" // for each container a symlink to the index of its port, netdevice(7)
 	bridgeName = "gocker0"
 	// The bridge's address and with it the containers' subnet, unless gocker0 is there already
 	// and has another.
@@ -39,10 +39,11 @@ type network struct {
 //
 // None of our threads goes there for that. A namespace belongs to a thread: setns(2) and
 // unshare(2) change the one that calls, while the Go runtime moves a goroutine from thread to
-// thread and hands a thread on to others. A program that does not lock the two together
-// (runtime.LockOSThread), and let the thread end with the goroutine, sooner or later starts a
-// container in the host's namespace. Here the child is born in its namespace, clone(2), the
-// kernel makes eth0 in it, and init, all of whose threads are there, gives it the address.
+// thread and hands a thread on to others. So a program that does this has to lock the two
+// together (runtime.LockOSThread), and to let the thread end with the goroutine. One that does
+// not will, sooner or later, start a container in the host's namespace. Here the child is born
+// in its namespace, clone(2), the kernel makes eth0 in it, and init, all of whose threads are
+// there, gives it the address.
 func connect(ctx context.Context, id string, pid int) (nw network, err error) {
 	if err := os.MkdirAll(portsDir, 0o700); err != nil {
 		return nw, err
@@ -82,16 +83,16 @@ func connect(ctx context.Context, id string, pid int) (nw network, err error) {
 	if err := netlink.LinkAdd(port); err != nil {
 		return nw, fmt.Errorf("create veth pair %s: %w", port.Name, err)
 	}
-	// A link, because it is there with all that it says, or not at all.
+	// A symlink, because it is there with all that it says, or not at all.
 	if err := os.Symlink(strconv.Itoa(port.Index), filepath.Join(portsDir, id)); err != nil {
 		return nw, errors.Join(err, netlink.LinkDel(port))
 	}
 	return network{net.IPNet{IP: address, Mask: subnet.Mask}, subnet.IP, resolvConf()}, nil
 }
 
-// disconnect sets the port of the container id down, so that nobody can answer
-// to its address any more, not even a process that keeps the network namespace when all others have
-// ended. To remove the veth pair would take longer; the kernel does that with the namespace.
+// disconnect sets the port of the container id down, so that nobody can answer to its address any
+// more, not even a process that keeps the network namespace when all others have ended. To remove
+// the veth pair would take longer; the kernel does that with the namespace.
 func disconnect(id string) error {
 	file := filepath.Join(portsDir, id)
 	index, err := os.Readlink(file)
@@ -188,8 +189,9 @@ func checkRoutes() error {
 // name, and so no two containers one address.
 func portName(address net.IP) string { return "gk-" + hex.EncodeToString(address) }
 
-// findAddress returns the first address of the bridge's subnet that is free. It is while no port
-// has its name, or one that is down: its container has ended, and it gets another name.
+// findAddress returns the first address of the bridge's subnet that is free. An address is free if
+// no port is named after it, or if that port is down. Then its container has ended, and the port
+// gets another name.
 func findAddress(bridge *net.IPNet, links []netlink.Link) (net.IP, error) {
 	ones, bits := bridge.Mask.Size()
 	subnet := binary.BigEndian.Uint32(bridge.IP.Mask(bridge.Mask).To4())
@@ -270,7 +272,7 @@ func configureNetwork(id string, nw network) error {
 		{"/etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", nw.Address.IP, id)},
 		{"/etc/resolv.conf", nw.ResolvConf},
 	} {
-		if err := os.RemoveAll(file.path); err != nil { // in some images it is a link that leads nowhere
+		if err := os.RemoveAll(file.path); err != nil { // in some images it is a symlink that leads nowhere
 			return err
 		}
 		if err := os.WriteFile(file.path, []byte(file.content), 0o644); err != nil {
