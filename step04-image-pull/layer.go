@@ -46,9 +46,9 @@ func (img image) unpacked() bool {
 	return err == nil
 }
 
-// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md. Its
-// compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID is its
-// SHA-256.
+// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md.
+// Its compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID
+// is its SHA-256.
 //
 // The archive comes from a stranger. To containerd's package, whatever its names and links say,
 // root is "/", and nothing lies above.

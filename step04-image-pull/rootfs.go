@@ -10,7 +10,8 @@ import (
 )
 
 // changeRoot makes the directory dir the root of every path that this process looks up
-// from now on: chroot(2).
+// from now on: chroot(2). That is no security boundary: root can get out of it again, and change
+// the host's settings through /proc/sys.
 func changeRoot(dir string) error {
 	if err := unix.Chroot(dir); err != nil {
 		return fmt.Errorf("chroot %s: %w", dir, err)

@@ -15,29 +15,30 @@ import (
 // an apt-get install in a container would fill it.
 const containersDir = storeDir + "/containers"
 
-// claimDir makes the directory parent/id and returns it, locked: that says that its gocker lives. One
-// that is not locked is an orphan, whose gocker was killed: removeOrphan removes it with what belongs
-// to it.
+// claimDir makes the directory parent/id and returns it, locked: that says that its gocker lives.
+// One that is not locked is an orphan, whose gocker was killed: removeOrphan removes it with what
+// belongs to it.
 func claimDir(ctx context.Context, parent, id string, removeOrphan func(dir string) error) (*os.File, error) {
 	if err := os.MkdirAll(parent, 0o700); err != nil {
 		return nil, err
 	}
-	// Nobody may take ours for an orphan before it is locked. What takes time is done when
-	// everybody else can go on.
+	// Nobody may take ours for an orphan before it is locked. What takes time is done after the
+	// lock on parent is released.
 	all, err := lockDir(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
 	orphans := lockOrphans(all)
-	dir, err := makeLocked(filepath.Join(parent, id))
+	claimed, err := makeLocked(filepath.Join(parent, id))
 	all.Close()
 	for _, orphan := range orphans {
 		if err := removeOrphan(orphan.Name()); err != nil {
-			report(fmt.Errorf("remove %s, which another gocker left: %w", orphan.Name(), err)) // the next one tries again
+			// The next gocker tries again.
+			report(fmt.Errorf("remove %s, which another gocker left: %w", orphan.Name(), err))
 		}
 		orphan.Close()
 	}
-	return dir, err
+	return claimed, err
 }
 
 // makeLocked makes the directory dir, locked.
@@ -79,9 +80,9 @@ func tryLock(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// removeTree removes the directory top, if it is there, with all that is in it. A container may have
-// made trees that are deeper than any path is long, or than files may be open: so directories are
-// moved up before they are emptied.
+// removeTree removes the directory top, if it is there, with all that is in it. A container may
+// have made trees that are deeper than any path is long, or than files may be open: so
+// directories are moved up before they are emptied.
 func removeTree(top string) error {
 	dirs := []string{top}
 	for i := 0; i < len(dirs); i++ {
@@ -92,7 +93,8 @@ func removeTree(top string) error {
 		for _, entry := range entries {
 			path := filepath.Join(dirs[i], entry.Name())
 			if entry.IsDir() {
-				up := fmt.Sprintf("%s/%s-%d", top, newID(), len(dirs)) // a name that nobody can foresee
+				// To a name that nobody can foresee.
+				up := fmt.Sprintf("%s/%s-%d", top, newID(), len(dirs))
 				err = errors.Join(err, os.Rename(path, up))
 				dirs = append(dirs, up)
 			} else {

@@ -50,7 +50,7 @@ func addEnv(env, entries []string) []string {
 	return env
 }
 
-// addHome returns env with the HOME of root, as the root directory has it, if env says nothing else.
+// addHome returns env with the HOME of root, as the root directory has it, unless env has another.
 func addHome(env []string) []string {
 	return addEnv([]string{"HOME=" + homeOfRoot("/etc/passwd")}, env)
 }

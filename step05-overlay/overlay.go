@@ -43,9 +43,9 @@ func mountOverlay(dir string, lower []string) error {
 	return err
 }
 
-// withMounts calls f on a thread of its own, in a mount namespace of its own. Whatever f mounts, nobody
-// else sees it, and it goes with the thread, at the latest with gocker. The goroutine stays locked to
-// the thread, and ends it: no other one ever gets there.
+// withMounts calls f on a thread of its own, in a mount namespace of its own. Whatever f mounts,
+// nobody else sees it, and it goes with the thread, at the latest with gocker. The goroutine
+// stays locked to the thread, and ends it: no other one ever gets there.
 func withMounts(f func() error) error {
 	done := make(chan error)
 	go func() {

@@ -63,9 +63,9 @@ func (h hierarchy) isV2() bool { return h.V1 == nil }
 // dir is the directory of container id's cgroup in h.
 func (h hierarchy) dir(id string) string { return h.Root + "/gocker/" + id }
 
-// createCgroup makes the cgroup of the container id, a directory in each hierarchy, with all limits of l
-// but that of processes, which init sets. It returns the one of cgroup v2, open, or -1 if there is
-// none. What it has made stays, also if it fails.
+// createCgroup makes the cgroup of the container id, a directory in each hierarchy, with all
+// limits of l but that of processes, which init sets. It returns the one of cgroup v2, open, or
+// -1 if there is none. What it has made stays, also if it fails.
 func createCgroup(id string, hierarchies []hierarchy, l limits) (v2 int, err error) {
 	v2 = -1
 	for _, h := range hierarchies {
@@ -138,8 +138,8 @@ func enableControllers(dir string) error {
 	return err
 }
 
-// removeCgroup removes the cgroup dir, if it is there, and first, until the deadline, what keeps it from
-// that: processes, and cgroups that were made in it.
+// removeCgroup removes the cgroup dir, if it is there, and first, until the deadline, what keeps
+// it from that: processes, and cgroups that were made in it.
 func removeCgroup(dir string, deadline time.Time) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
 		err := unix.Rmdir(dir)
@@ -194,8 +194,8 @@ func joinCgroups(id string, hierarchies []hierarchy) error {
 // cgroup_namespaces(7).
 func unshareCgroups() error { return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWCGROUP)) }
 
-// mountCgroups shows the container its cgroup, and so its limits, in /sys/fs/cgroup, where it cannot
-// change them. Where there is cgroup v1, each controller has a directory there.
+// mountCgroups shows the container its cgroup, and so its limits, in /sys/fs/cgroup, where it
+// cannot change them. Where there is cgroup v1, each controller has a directory there.
 func mountCgroups(hierarchies []hierarchy) error {
 	const top, flags = "/sys/fs/cgroup", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	if len(hierarchies) == 1 && hierarchies[0].isV2() {

@@ -23,9 +23,11 @@ import (
 )
 
 const (
-	storeDir  = "/var/lib/gocker"
-	imagesDir = storeDir + "/images" // ID/config.json, where ID is that file's SHA-256, and what unpackImage adds
-	refsDir   = storeDir + "/refs"   // HOST/NAME/:TAG and HOST/NAME/:DIGEST, symbolic links to images
+	storeDir = "/var/lib/gocker"
+	// ID/config.json, where ID is that file's SHA-256, and what unpackImage adds
+	imagesDir = storeDir + "/images"
+	// HOST/NAME/:TAG and HOST/NAME/:DIGEST, symbolic links to images
+	refsDir = storeDir + "/refs"
 )
 
 // An image is one that is in the store.
@@ -144,8 +146,8 @@ func pull(ctx context.Context, reference string) error {
 	return nil
 }
 
-// findRemote finds ref in its registry. Of an index of images for several platforms, OCI image-spec,
-// image-index.md, it takes the image that containerd would.
+// findRemote finds ref in its registry. Of an index of images for several platforms, OCI
+// image-spec, image-index.md, it takes the image that containerd would.
 func findRemote(ctx context.Context, ref name.Reference) (v1.Image, error) {
 	descriptor, err := remote.Get(ref, remote.WithContext(ctx), remote.WithTransport(plainTypes{}),
 		remote.WithAuthFromKeychain(authn.DefaultKeychain)) // what docker login has stored
@@ -220,9 +222,9 @@ func (plainTypes) RoundTrip(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// addImage stores img, unless it is in imagesDir already, and makes ref a name of it. Nothing has its
-// final name before all that is on the file system of store is on the disk, syncfs(2): a power cut
-// could otherwise leave a tree of empty files.
+// addImage stores img, unless it is in imagesDir already, and makes ref a name of it. Nothing has
+// its final name before all that is on the file system of store is on the disk, syncfs(2): a
+// power cut could otherwise leave a tree of empty files.
 func addImage(ctx context.Context, img v1.Image, ref name.Reference, store *os.File) error {
 	id, err := img.ConfigName()
 	if err != nil {

@@ -39,8 +39,8 @@ func (l *limits) addFlags(flags *pflag.FlagSet) {
 	})
 }
 
-// parseSize returns a function that puts a size, as docker writes it, into bytes. Without a unit it
-// is one in MB.
+// parseSize returns a function that puts a size, with a unit as docker has them, into bytes.
+// Without a unit it is one in MB; docker would take it for bytes.
 func parseSize(bytes *int64, least string) func(string) error {
 	return func(s string) error {
 		if _, err := strconv.ParseFloat(s, 64); err == nil {

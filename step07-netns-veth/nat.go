@@ -24,8 +24,8 @@ func enableForwarding() error {
 	return os.WriteFile(file, []byte("1"), 0)
 }
 
-// masquerade lets the containers' packets leave their subnet with the address of the host's interface
-// that they go out by. As nft(8) would write it:
+// masquerade lets the containers' packets leave their subnet with the address of the host's
+// interface that they go out by. As nft(8) would write it:
 //
 //	table ip gocker {
 //		chain postrouting {
@@ -195,8 +195,8 @@ func (f firewall) knowsBridge() bool {
 	return false
 }
 
-// remedy is the command that lets the containers' packets pass chain. What nft(8) wrote into a chain of
-// iptables, that would not understand.
+// remedy is the command that lets the containers' packets pass chain. What nft(8) wrote into a
+// chain of iptables, that would not understand.
 func (f firewall) remedy(chain string) string {
 	iptables := chain == "FORWARD"
 	if f.chains["DOCKER-USER"] != nil {

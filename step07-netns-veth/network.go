@@ -19,7 +19,7 @@ import (
 
 const (
 	runDir     = "/run/gocker"     // what is true until the host is switched off
-	portsDir   = runDir + "/ports" // for each container a symlink to the index of its port, netdevice(7)
+	portsDir   = runDir + "/ports" // for each container a symlink that says the index of its port
 	bridgeName = "gocker0"
 	// The bridge's address and with it the containers' subnet, unless gocker0 is there already
 	// and has another.
@@ -121,8 +121,9 @@ func makeBridge(links []netlink.Link) (index int, address *net.IPNet, err error)
 			return 0, nil, err
 		}
 		bridge = &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{
-			Name:         bridgeName,
-			HardwareAddr: net.HardwareAddr{0x02, 0x42, 0, 0, 0, 1}, // otherwise it changes with its ports
+			Name: bridgeName,
+			// Otherwise it changes with its ports.
+			HardwareAddr: net.HardwareAddr{0x02, 0x42, 0, 0, 0, 1},
 		}}
 		if err := netlink.LinkAdd(bridge); err != nil {
 			return 0, nil, fmt.Errorf("create bridge %s: %w", bridgeName, err)
@@ -272,7 +273,8 @@ func configureNetwork(id string, nw network) error {
 		{"/etc/hosts", fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", nw.Address.IP, id)},
 		{"/etc/resolv.conf", nw.ResolvConf},
 	} {
-		if err := os.RemoveAll(file.path); err != nil { // in some images it is a symlink that leads nowhere
+		// In some images it is a symlink that leads nowhere.
+		if err := os.RemoveAll(file.path); err != nil {
 			return err
 		}
 		if err := os.WriteFile(file.path, []byte(file.content), 0o644); err != nil {

@@ -22,8 +22,9 @@ import (
 // layersDir has a directory for every layer, for all images.
 const layersDir = storeDir + "/layers"
 
-// layerDirs returns the directories of the layers with these diffIDs, the lowest first. What a layer
-// adds depends on what lies below: its name is the chain ID of them all, OCI image-spec, config.md.
+// layerDirs returns the directories of the layers with these diffIDs, the lowest first. What a
+// layer adds depends on what lies below: its name is the chain ID of them all, OCI image-spec,
+// config.md.
 func layerDirs(diffIDs []v1.Hash) (dirs []string) {
 	var chain []digest.Digest
 	for _, diffID := range diffIDs {
@@ -92,8 +93,8 @@ func syncAndRename(partial, dir string) error {
 	return os.Rename(partial, dir)
 }
 
-// addLayer unpacks layer over the layers below. overlayfs records its changes in dir/upper. The lowest
-// layer lies over nothing, and is unpacked into dir/upper itself.
+// addLayer unpacks layer over the layers below. overlayfs records its changes in dir/upper. The
+// lowest layer lies over nothing, and is unpacked into dir/upper itself.
 func addLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, below []string, dir string) error {
 	upper, merged := dir+"/upper", dir+"/merged"
 	if len(below) == 0 {
@@ -113,9 +114,9 @@ func addLayer(ctx context.Context, layer v1.Layer, diffID v1.Hash, below []strin
 	})
 }
 
-// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md. Its
-// compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID is its
-// SHA-256.
+// unpackLayer applies layer, while it arrives, to the directory root: OCI image-spec, layer.md.
+// Its compressed bytes are verified by go-containerregistry, the tar archive in them here: diffID
+// is its SHA-256.
 //
 // The archive comes from a stranger. To containerd's package, whatever its names and links say,
 // root is "/", and nothing lies above.

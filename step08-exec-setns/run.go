@@ -64,10 +64,10 @@ func run(reference string, args []string, l limits) (int, error) {
 	return status, err
 }
 
-// removeContainer takes down all that there is of the container whose directory is dir. For its
-// processes it has that much patience: those of a command that has changed its user have outlived
-// their gocker, see dieWithParent. If something cannot be taken down, the directory stays: the next
-// gocker finds it, and tries again.
+// removeContainer takes down all that there is of the container whose directory is dir. patience is
+// how long it waits for processes to die: those of a command that has changed its user have
+// outlived their gocker, see dieWithParent. If something cannot be taken down, the directory
+// stays: the next gocker finds it, and tries again.
 func removeContainer(dir string, hierarchies []hierarchy, patience time.Duration) error {
 	id := filepath.Base(dir)
 	if err := removeTree(stateDir(id)); err != nil {
