@@ -167,16 +167,15 @@ func verdict(rule *nftables.Rule) expr.Any {
 	for _, e := range rule.Exprs {
 		switch e := e.(type) {
 		case *expr.Counter, *expr.Log:
+			continue
 		case *expr.Reject, *expr.Verdict:
 			return e
 		case *expr.Target:
 			if e.Name == "REJECT" {
 				return e
 			}
-			return nil
-		default:
-			return nil
 		}
+		return nil
 	}
 	return nil
 }

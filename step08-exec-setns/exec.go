@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -8,12 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 )
-
-// An entry says how a command enters a container. exec sends it to enter, after a pidfd.
-type entry struct {
-	Container state
-	Argv      words // the command and its arguments
-}
 
 // exec runs the command argv in the container whose ID begins with prefix, waits for it to end
 // and returns a status as run does.
@@ -29,30 +24,28 @@ func exec(prefix string, argv []string) (int, error) {
 	// A pidfd stands for one process, also when its PID is another one's: pidfd_open(2). That it
 	// is the container's, we know from the time at which it began to be.
 	pidfd, err := unix.PidfdOpen(s.PID, 0)
-	if err != nil {
-		return 0, fmt.Errorf("exec: container %s has ended: %w", s.ID, err)
-	}
-	defer unix.Close(pidfd)
-	if began, err := startTime(s.PID); err != nil || began != s.StartTime {
+	began, e := startTime(s.PID)
+	if err != nil || e != nil || began != s.StartTime {
 		return 0, fmt.Errorf("exec: container %s has ended", s.ID)
 	}
+	defer unix.Close(pidfd)
+	s.Argv = argv
 	s.Env = addEnv(baseEnv(s.ID), s.Env) // with the TERM of our caller, not of run's
-	status, err := s.start(signals, pidfd, argv)
+	status, err := s.start(signals, pidfd)
 	var failed failure
 	if err == nil || errors.As(err, new(interruption)) || errors.As(err, &failed) && failed.status != statusFailed {
 		return status, err
 	}
 	// Perhaps the container is just ending, and its processes are killed. A pidfd can be "read"
 	// when its process has ended; give that a second.
-	ended, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 1000)
-	if ended > 0 {
+	if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 1000); n > 0 {
 		return 0, fmt.Errorf("exec: container %s has ended", s.ID)
 	}
 	return 0, err
 }
 
-// start runs the command argv in the container, whose process 1 is that of pidfd.
-func (s state) start(signals *signals, pidfd int, argv []string) (int, error) {
+// start runs the command s.Argv in the container, whose process 1 is that of pidfd.
+func (s state) start(signals *signals, pidfd int) (int, error) {
 	// Clone. Who enters a PID namespace stays outside, and the children are born inside: setns(2),
 	// pid_namespaces(7). This is true of the one thread that calls; our goroutine is locked to it
 	// for good, so that the runtime starts neither another goroutine nor another thread from there.
@@ -69,7 +62,7 @@ func (s state) start(signals *signals, pidfd int, argv []string) (int, error) {
 	if err := unix.Sendmsg(int(child.socket.Fd()), []byte{0}, unix.UnixRights(pidfd), nil, 0); err != nil {
 		return 0, fmt.Errorf("sendmsg: %w", err)
 	}
-	if err := child.send(entry{s, argv}); err != nil {
+	if err := child.send(s); err != nil {
 		return 0, err
 	}
 	if err := child.awaitReady(signals); err != nil {
@@ -103,22 +96,22 @@ func enter() error {
 	if err != nil {
 		caller.fail(err)
 	}
-	var e entry
-	if err := caller.receive(&e); err != nil {
+	var s state
+	if err := caller.receive(&s); err != nil {
 		caller.fail(err)
 	}
-	if err := e.Container.join(pidfd); err != nil {
+	if err := s.join(pidfd); err != nil {
 		caller.fail(fmt.Errorf("exec: %w", err))
 	}
-	env := addHome(e.Container.Env)
-	files, err := findCommand(e.Argv[0], getenv(env, "PATH"))
+	env := addHome(s.Env)
+	files, err := findCommand(s.Argv[0], getenv(env, "PATH"))
 	if err != nil {
 		caller.fail(err)
 	}
 	if err := caller.ready(); err != nil {
 		caller.fail(err)
 	}
-	caller.fail(execve(files, e.Argv, env))
+	caller.fail(execve(files, s.Argv, env))
 	return nil
 }
 
@@ -154,13 +147,9 @@ func receiveDescriptor() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("recvmsg: %w", err)
 	}
-	var fds []int
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err == nil && len(messages) == 1 {
-		fds, err = unix.ParseUnixRights(&messages[0])
-	}
-	if err != nil || len(fds) != 1 {
+	_, descriptor, _, err := unix.ParseOneSocketControlMessage(control[:n])
+	if err != nil || len(descriptor) != 4 {
 		return 0, errors.New("recvmsg: no descriptor came")
 	}
-	return fds[0], nil
+	return int(binary.NativeEndian.Uint32(descriptor)), nil
 }

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// A state is what other gockers have to know of a container to enter it: what it is, with that
-// environment alone that the image gives it, and where.
+// A state is what other gockers have to know of a container to enter it: where it is, and what,
+// but only with that environment that its image gives it. exec sends it to enter, after a pidfd,
+// with the command that is to enter.
 type state struct {
 	spec
 	PID       int    // of its process 1, on the host
