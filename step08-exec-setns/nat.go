@@ -139,15 +139,14 @@ func (f firewall) fate(chain string) string {
 				return "rule"
 			case expr.VerdictAccept:
 				return "accept"
-			case expr.VerdictReturn:
-				return f.policy(chain)
 			case expr.VerdictJump, expr.VerdictGoto:
 				if fate := f.fate(e.Chain); fate != "" {
 					return fate
 				}
-				if e.Kind == expr.VerdictGoto { // from there nothing comes back to this chain
-					return f.policy(chain)
-				}
+			}
+			// From a goto, too, nothing comes back to this chain.
+			if e.Kind == expr.VerdictReturn || e.Kind == expr.VerdictGoto {
+				return f.policy(chain)
 			}
 		}
 	}
