@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"os/signal"
 	"runtime"
 	"sync"
 
@@ -61,17 +63,14 @@ func (t *terminal) give(pid int) {
 	}
 }
 
-// takeBack gives the terminal back to gocker's process group, and tells whether the child
-// had it.
-func (t *terminal) takeBack() bool {
+// takeBack gives the terminal back to gocker's process group, if the child has it.
+func (t *terminal) takeBack() {
 	t.Lock()
 	defer t.Unlock()
-	had := t.given
-	if had {
+	if t.given {
 		setForeground(unix.Getpgrp())
 	}
 	t.given = false
-	return had
 }
 
 // setForeground puts a process group into the foreground of the terminal at stdin. Who does
@@ -108,5 +107,15 @@ func stopJob() bool {
 	parent := unix.Getppid() // 0 if it is outside of our PID namespace
 	theirs, err := unix.Getsid(parent)
 	ours, _ := unix.Getsid(0)
-	return parent != 0 && err == nil && theirs == ours && unix.Kill(0, unix.SIGSTOP) == nil
+	if parent == 0 || err != nil || theirs != ours {
+		return false
+	}
+	continued := make(chan os.Signal, 1)
+	signal.Notify(continued, unix.SIGCONT)
+	defer signal.Stop(continued)
+	if unix.Kill(0, unix.SIGSTOP) != nil {
+		return false
+	}
+	<-continued // kill(2) may return before all of our threads have stopped
+	return true
 }
