@@ -80,11 +80,32 @@ func makeCgroup(root string, isV2 bool) (dir string, lock *os.File, err error) {
 	if err != nil {
 		return "", nil, err
 	}
+	if err := giveCPUs(dir); err != nil {
+		return "", nil, errors.Join(err, os.Remove(dir))
+	}
 	lock, err = lockDir(dir, unix.LOCK_EX)
 	if err != nil {
 		return "", nil, errors.Join(err, os.Remove(dir))
 	}
 	return dir, lock, nil
+}
+
+// giveCPUs gives a cgroup of the v1 controller cpuset what the one above it has: a new one has no CPU
+// and no memory, and no process can be in it.
+func giveCPUs(dir string) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		has, err := os.ReadFile(filepath.Join(filepath.Dir(dir), file))
+		if errors.Is(err, fs.ErrNotExist) { // another controller, or v2
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, file), has, 0); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // lockDir opens and locks the directory dir; how says what happens if it is locked.

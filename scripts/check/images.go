@@ -81,6 +81,30 @@ var images = map[string]func() (v1.Image, error){
 		return labimage.Image(img, func(c *v1.Config) { c.WorkingDir = "/out" })
 	},
 
+	// What only a complete engine knows.
+	"users": func() (v1.Image, error) {
+		return onLab(compression.GZip,
+			file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nlea:x:1000:1000::/home/lea:/bin/sh\n"),
+			file("etc/group", "root:x:0:\nlea:x:1000:\nstaff:x:2000:lea\n"), dir("home/lea", 0o755))
+	},
+	"volumes": func() (v1.Image, error) {
+		img, err := onLab(compression.GZip, dir("data", 0o750), file("data/file", "from the image\n"), symlink("data/link", "file"),
+			labimage.Entry{Header: tar.Header{Typeflag: tar.TypeReg, Name: "data/owned", Mode: 0o640, Uid: 1000, Gid: 2000}})
+		if err != nil {
+			return nil, err
+		}
+		return labimage.Image(img, func(c *v1.Config) { c.Volumes = map[string]struct{}{"/data": {}} })
+	},
+	"stop-signal": configured(func(c *v1.Config) { c.StopSignal = "SIGUSR1" }),
+	"labelled":    configured(func(c *v1.Config) { c.Labels = map[string]string{"colour": "blue"} }),
+	"exposed": configured(func(c *v1.Config) {
+		c.ExposedPorts = map[string]struct{}{"80/tcp": {}, "53/udp": {}}
+	}),
+	"links-out": func() (v1.Image, error) { // for whoever mounts or copies something there
+		return onLab(compression.GZip, symlink("absolute", "/run/outside"), symlink("climbing", "../../../../../../run/outside"),
+			symlink("file", "/run/outside/file"), symlink("self", "/proc/self/fd/9"))
+	},
+
 	"linked-etc": func() (v1.Image, error) {
 		return onLab(compression.GZip, symlink("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"),
 			symlink("etc/hosts", "/nowhere/hosts"))

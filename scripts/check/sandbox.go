@@ -105,6 +105,9 @@ func actAsPart() {
 	if filepath.Base(os.Args[0]) == terminalName {
 		os.Exit(terminal(os.Args[1:]))
 	}
+	if filepath.Base(os.Args[0]) == udpName {
+		os.Exit(udp(os.Args[1:]))
+	}
 	if os.Getenv(internetEnv) != "" {
 		fmt.Fprintln(os.Stderr, "internet:", internet())
 		os.Exit(1)
@@ -220,7 +223,8 @@ func furnish(number int) error {
 	return errors.Join(
 		os.WriteFile(checkDir+"/bin/gocker", program, 0o755),
 		os.WriteFile(checkDir+"/bin/container.sh", functions, 0o644),
-		writeTerminal(checkDir+"/bin"))
+		writeTerminal(checkDir+"/bin"),
+		writeUDP(checkDir+"/bin"))
 }
 
 // hostState lists what a container could leave on its host, a line each.
@@ -259,7 +263,7 @@ func hostState() []string {
 		switch depth := strings.Count(path, "/"); {
 		case err != nil:
 			return nil
-		case depth == 5 && filepath.Base(filepath.Dir(path)) == "containers", strings.Contains(entry.Name(), "partial"):
+		case depth == 5 && slices.Contains([]string{"containers", "names", "volumes"}, filepath.Base(filepath.Dir(path))), strings.Contains(entry.Name(), "partial"):
 			state = append(state, "file "+path)
 			return fs.SkipDir
 		case depth >= 6 && entry.IsDir():
@@ -267,7 +271,7 @@ func hostState() []string {
 		}
 		return nil
 	})
-	running, _ := filepath.Glob("/run/gocker/containers/*")
+	running, _ := filepath.Glob("/run/gocker/[cmpr]*/*") // containers, monitors, ports, runtime
 	for _, dir := range running {
 		state = append(state, "file "+dir)
 	}

@@ -29,6 +29,7 @@ import (
 // testdata/container.sh, with functions for the shell, is in the PATH, and so is
 //
 //	terminal DIALOGUE COMMAND ARG...   runs a command on a terminal: see terminal.go
+//	udp listen|ask ...                 a server and a client of UDP: see udp.go
 //
 // There are these variables:
 //

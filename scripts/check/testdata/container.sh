@@ -11,3 +11,11 @@ stop() {
 	wait $run
 	rm id
 }
+await() { # until the command succeeds
+	for try in $(seq 150); do
+		"$@" >/dev/null 2>&1 && return
+		sleep 0.05
+	done
+	echo "in vain: $*"
+	exit 1
+}
