@@ -158,7 +158,8 @@ func steps(t *testing.T) []string {
 		}
 		dir = filepath.Dir(dir)
 	}
-	steps, err := filepath.Glob(filepath.Join(dir, "step[0-9][0-9]-*"))
+	// The ninth is no step from the eighth but an engine.
+	steps, err := filepath.Glob(filepath.Join(dir, "step0[1-8]-*"))
 	if err != nil || len(steps) < 2 {
 		t.Fatalf("no steps in %s: %v", dir, err)
 	}
