@@ -103,11 +103,13 @@ func (c *container) save() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(c.dir(), "container.json"), content, 0o600)
+	// One that goes with its end need not outlast a power cut.
+	return replaceFile(filepath.Join(c.dir(), "container.json"), content, 0o600, !c.HostConfig.AutoRemove)
 }
 
-// replaceFile gives the file path new content, all at once.
-func replaceFile(path string, content []byte, mode os.FileMode) error {
+// replaceFile gives the file path new content, all at once. If it is to be durable, it is on the disk
+// before it has the name: fsync(2), which takes the disk's time.
+func replaceFile(path string, content []byte, mode os.FileMode, durable bool) error {
 	partial, err := os.CreateTemp(filepath.Dir(path), ".partial-")
 	if err != nil {
 		return err
@@ -117,7 +119,7 @@ func replaceFile(path string, content []byte, mode os.FileMode) error {
 	if err == nil {
 		err = partial.Chmod(mode)
 	}
-	if err == nil {
+	if err == nil && durable {
 		err = partial.Sync()
 	}
 	if e := partial.Close(); err == nil {

@@ -99,7 +99,7 @@ func (c *container) start(s streams, signals *signals) (*runtime.Container, *std
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := replaceFile(filepath.Join(c.dir(), "config.json"), content, 0o600); err != nil {
+	if err := replaceFile(filepath.Join(c.dir(), "config.json"), content, 0o600, false); err != nil { // each start makes it again
 		return nil, nil, err
 	}
 

@@ -86,7 +86,7 @@ func makeVolume(name string, labels map[string]string, anonymous bool) error {
 	if err := os.MkdirAll(volumeData(name), 0o755); err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(volumesDir, name, "volume.json"), content, 0o600)
+	return replaceFile(filepath.Join(volumesDir, name, "volume.json"), content, 0o600, true)
 }
 
 // noVolume is the error for a name that no volume has.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -242,7 +243,12 @@ func hostState() []string {
 	}
 	interfaces, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*")
 	for _, dir := range interfaces {
-		if name := filepath.Base(dir); name != "gocker0" { // the bridge may stay
+		name := filepath.Base(dir)
+		// The bridge may stay. So may a port that is down: it goes with its namespace, which a
+		// connection that nobody answers any more keeps for minutes, tcp(7), tcp_orphan_retries.
+		link, err := net.InterfaceByName(name)
+		isDown := err == nil && link.Flags&net.FlagUp == 0 && strings.HasPrefix(name, "gk-")
+		if name != "gocker0" && !isDown {
 			state = append(state, "interface "+name)
 		}
 	}
