@@ -217,10 +217,12 @@ const (
 
 // state tells what can be seen of the container: whether its process is there, and goes on.
 func (c *container) state() dockercontainer.ContainerState {
-	switch r, err := runtime.Load(c.ID); {
-	case err == nil && r.Paused():
-		return statePaused
+	r, err := runtime.Load(c.ID)
+	switch {
 	case err == nil && r.Running():
+		if r.Paused() {
+			return statePaused
+		}
 		return stateRunning
 	case c.Started.IsZero():
 		return stateCreated
@@ -229,10 +231,7 @@ func (c *container) state() dockercontainer.ContainerState {
 }
 
 // running tells whether the container's process is there, paused or not.
-func (c *container) running() bool {
-	state := c.state()
-	return state == stateRunning || state == statePaused
-}
+func (c *container) running() bool { return c.pid() != 0 }
 
 // pid is that of the container's process 1 on the host, or 0.
 func (c *container) pid() int {
@@ -244,19 +243,22 @@ func (c *container) pid() int {
 
 // lock waits until no other gocker changes the container (starts, renames or removes it). Closing
 // the file unlocks: flock(2).
-func (c *container) lock() (*os.File, error) {
-	file, err := os.Open(c.dir())
-	if err != nil {
-		return nil, err
-	}
-	for {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX)
-		if err == nil {
-			return file, nil
+func (c *container) lock() (*os.File, error) { return lockDir(c.dir(), unix.LOCK_EX) }
+
+// lockAgain waits until nobody else changes c, and reads it again: what others have changed
+// meanwhile is then in it. If it was removed, the error is noContainer.
+func lockAgain(c *container) (*os.File, error) {
+	lock, err := c.lock()
+	if err == nil {
+		var now *container
+		if now, err = loadContainer(c.ID); err == nil {
+			*c = *now
+			return lock, nil
 		}
-		if err != unix.EINTR {
-			file.Close()
-			return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
-		}
+		lock.Close()
 	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, noContainer(c.Name)
+	}
+	return nil, err
 }

@@ -61,11 +61,11 @@ func execIn(name string, argv []string, o execOptions) (int, error) {
 		return 0, failure{fmt.Errorf("Container %s is paused, unpause the container before exec", name), 1}
 	case stateRunning:
 	default:
-		return 0, failure{fmt.Errorf("Container %s is not running", c.ID), 1}
+		return 0, failure{notRunning(c.ID), 1}
 	}
-	r, err := runtime.Load(c.ID)
+	r, err := loadRunning(c)
 	if err != nil {
-		return 0, failure{fmt.Errorf("Container %s is not running", c.ID), 1}
+		return 0, failure{err, 1}
 	}
 	p, err := execProcess(c, r, argv, o)
 	if err != nil {
@@ -81,7 +81,7 @@ func execIn(name string, argv []string, o execOptions) (int, error) {
 	process, err := r.Exec(signals, runtime.ExecOptions{Process: p, Stdio: pipes.theirs, Detach: o.detach})
 	pipes.closeTheirs()
 	if errors.Is(err, runtime.ErrNotRunning) {
-		err = failure{fmt.Errorf("Container %s is not running", c.ID), 1}
+		err = failure{notRunning(c.ID), 1}
 	}
 	if err != nil {
 		pipes.close()
@@ -97,10 +97,7 @@ func execIn(name string, argv []string, o execOptions) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if how.Signaled() {
-		return 128 + int(how.Signal()), nil
-	}
-	return how.ExitStatus(), nil
+	return exitStatus(how), nil
 }
 
 // execProcess describes the command for the runtime: it is as the container's own, but for what o says.
@@ -121,22 +118,17 @@ func execProcess(c *container, r *runtime.Container, argv []string, o execOption
 	}
 	root, err := openRootOf(r.PID)
 	if err != nil {
-		return nil, fmt.Errorf("Container %s is not running", c.ID)
+		return nil, notRunning(c.ID)
 	}
 	defer root.Close()
 	name := o.user
 	if name == "" {
 		name = c.Config.User
 	}
-	user, home, err := lookupUser(root, name)
+	user, home, err := userOf(c, root, name)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := additionalGroups(c, root)
-	if err != nil {
-		return nil, err
-	}
-	user.AdditionalGids = append(user.AdditionalGids, groups...)
 	p.User = user
 	p.Env = slices.DeleteFunc(slices.Clone(p.Env), func(entry string) bool { return hasName(entry, "HOME") && o.user != "" })
 	p.Env = addEnv(p.Env, env)

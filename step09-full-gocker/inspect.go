@@ -31,12 +31,9 @@ func inspectCommand() *cobra.Command {
 			if kind != "" && kind != "container" && kind != "image" {
 				return fmt.Errorf("unknown type: %q: must be one of \"container\", \"image\"", kind)
 			}
-			i := &inspector{}
-			if format != "" && format != "json" {
-				var err error
-				if i.template, err = templates.Parse(format); err != nil {
-					return failure{fmt.Errorf("template parsing error: %w", err), 64} // docker's status
-				}
+			i, err := newInspector(format)
+			if err != nil {
+				return err
 			}
 			var failed []error
 			for _, name := range args {
@@ -60,6 +57,19 @@ type inspector struct {
 	template *template.Template // or nil for JSON
 	text     bytes.Buffer       // what the template has made
 	objects  [][]byte           // JSON
+}
+
+// newInspector returns one that prints what format says: a template, or JSON.
+func newInspector(format string) (*inspector, error) {
+	i := &inspector{}
+	if format == "" || format == "json" {
+		return i, nil
+	}
+	var err error
+	if i.template, err = templates.Parse(format); err != nil {
+		return nil, failure{fmt.Errorf("template parsing error: %w", err), 64} // docker's status
+	}
+	return i, nil
 }
 
 // add adds an object. The template may use the names of our Go fields, or else those of the JSON,

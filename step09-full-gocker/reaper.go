@@ -43,10 +43,7 @@ func reaper(args []string) int {
 			return 1
 		}
 		if pid == command.Process.Pid {
-			if status.Signaled() {
-				return 128 + int(status.Signal())
-			}
-			return status.ExitStatus()
+			return exitStatus(status)
 		}
 	}
 }

@@ -51,21 +51,3 @@ func renameContainer(c *container, name string) error {
 	}
 	return os.Remove(filepath.Join(namesDir, old))
 }
-
-// lockAgain waits until nobody else changes c, and reads it again: what others have changed
-// meanwhile is then in it. If it was removed, the error is noContainer.
-func lockAgain(c *container) (*os.File, error) {
-	lock, err := c.lock()
-	if err == nil {
-		var now *container
-		if now, err = loadContainer(c.ID); err == nil {
-			*c = *now
-			return lock, nil
-		}
-		lock.Close()
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, noContainer(c.Name)
-	}
-	return nil, err
-}

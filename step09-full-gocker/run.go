@@ -16,16 +16,11 @@ import (
 // run runs the container from its start to its end, calls started in between, and returns its exit
 // status. It is the story of a container: spec, create, connect, start, wait, finish.
 func (c *container) run(s streams, signals *signals, started func()) (status int, err error) {
-	lock, err := c.lock()
+	lock, err := lockAgain(c)
 	if err != nil {
 		return 0, err
 	}
 	defer lock.Close()
-	now, err := loadContainer(c.ID) // another gocker may have renamed it, or removed it
-	if err != nil {
-		return 0, err
-	}
-	*c = *now
 	if c.running() || c.monitored() {
 		return 0, fmt.Errorf("container %s is already running", c.ID)
 	}
@@ -48,10 +43,7 @@ func (c *container) run(s streams, signals *signals, started func()) (status int
 	if err != nil {
 		return 0, err
 	}
-	status = how.ExitStatus()
-	if how.Signaled() {
-		status = 128 + int(how.Signal())
-	}
+	status = exitStatus(how)
 	if lock, err = c.lock(); err != nil {
 		return 0, err
 	}
@@ -68,6 +60,14 @@ func (c *container) run(s streams, signals *signals, started func()) (status int
 		return status, errors.Join(err, releaseImage(c.ImageID))
 	}
 	return status, nil
+}
+
+// exitStatus is what a shell makes of how a process has ended: 128+n if signal n ended it.
+func exitStatus(how unix.WaitStatus) int {
+	if how.Signaled() {
+		return 128 + int(how.Signal())
+	}
+	return how.ExitStatus()
 }
 
 // start starts the container up to the point at which its command runs.

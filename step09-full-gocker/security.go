@@ -163,6 +163,18 @@ func lookupUser(root *os.File, name string) (u specs.User, home string, err erro
 	return u, found.Home, nil
 }
 
+// userOf finds the user that name means in the container, with the groups of --group-add, and that
+// user's home directory: lookupUser.
+func userOf(c *container, root *os.File, name string) (u specs.User, home string, err error) {
+	u, home, err = lookupUser(root, name)
+	if err != nil {
+		return u, "", err
+	}
+	groups, err := additionalGroups(c, root)
+	u.AdditionalGids = append(u.AdditionalGids, groups...)
+	return u, home, err
+}
+
 // additionalGroups are those of --group-add.
 func additionalGroups(c *container, root *os.File) (gids []uint32, err error) {
 	if len(c.HostConfig.GroupAdd) == 0 {
@@ -187,9 +199,7 @@ func additionalGroups(c *container, root *os.File) (gids []uint32, err error) {
 // 5.6. Where there is none, it is empty: an image need not have users.
 func openBelow(root *os.File, name string) (io.ReadCloser, error) {
 	empty := io.NopCloser(strings.NewReader(""))
-	fd, err := unix.Openat2(int(root.Fd()), name, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	})
+	fd, err := openInRoot(int(root.Fd()), name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
 		return empty, nil
 	}

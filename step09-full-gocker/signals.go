@@ -6,6 +6,8 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"gocker/step09-full-gocker/runtime"
 )
 
 // signals are those that gocker is sent. Until the command is there, one that would end it
@@ -31,7 +33,7 @@ func (i interruption) Error() string { return unix.Signal(i).String() + " signal
 func catchSignals() *signals {
 	s := &signals{come: make(chan os.Signal, 64), handler: make(chan func(unix.Signal))}
 	s.Context, s.cancel = context.WithCancelCause(context.Background())
-	for n := unix.Signal(1); n <= lastSignal; n++ {
+	for n := unix.Signal(1); n <= runtime.LastSignal; n++ {
 		own := n == unix.SIGCHLD || n == unix.SIGPIPE || n == unix.SIGURG || n >= 32 && n <= 34
 		if !own && (n == unix.SIGINT || !signal.Ignored(n)) {
 			signal.Notify(s.come, n)
@@ -41,14 +43,12 @@ func catchSignals() *signals {
 	return s
 }
 
-const lastSignal = 64 // SIGRTMAX: signal(7)
-
 // deliver gives signals to their handler. The first handler gets the early ones, too.
 func (s *signals) deliver() {
 	var early []unix.Signal
 	take := func(n unix.Signal) {
 		early = append(early, n)
-		if isFatal(n) {
+		if runtime.IsFatal(n) {
 			s.cancel(interruption(n))
 		}
 	}
@@ -63,13 +63,4 @@ func (s *signals) deliver() {
 			early = nil
 		}
 	}
-}
-
-// isFatal tells whether n ends a process that does nothing about it: signal(7).
-func isFatal(n unix.Signal) bool {
-	switch n {
-	case unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
-		return false
-	}
-	return true
 }

@@ -54,15 +54,10 @@ func makeSpec(c *container, img *image, root *os.File) (*specs.Spec, error) {
 
 // makeProcess describes the command: OCI config.md, Process.
 func makeProcess(c *container, root *os.File) (*specs.Process, error) {
-	user, home, err := lookupUser(root, c.Config.User)
+	user, home, err := userOf(c, root, c.Config.User)
 	if err != nil {
 		return nil, err
 	}
-	groups, err := additionalGroups(c, root)
-	if err != nil {
-		return nil, err
-	}
-	user.AdditionalGids = append(user.AdditionalGids, groups...)
 	caps, err := capabilities(c.HostConfig.CapAdd, c.HostConfig.CapDrop, c.HostConfig.Privileged)
 	if err != nil {
 		return nil, err

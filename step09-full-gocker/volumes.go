@@ -8,7 +8,6 @@ import (
 
 	"github.com/docker/cli/cli/command/formatter"
 	"github.com/docker/cli/opts"
-	"github.com/docker/cli/templates"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/spf13/cobra"
@@ -133,12 +132,9 @@ func volumeInspectCommand() *cobra.Command {
 		Short: "Display detailed information on one or more volumes", Args: cobra.MinimumNArgs(1)}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "Format output by a template, or as json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		i := &inspector{}
-		if format != "" && format != "json" {
-			var err error
-			if i.template, err = templates.Parse(format); err != nil {
-				return failure{fmt.Errorf("template parsing error: %w", err), 64} // docker's status
-			}
+		i, err := newInspector(format)
+		if err != nil {
+			return err
 		}
 		var failed []error
 		for _, name := range args {

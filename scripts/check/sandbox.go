@@ -125,11 +125,10 @@ func insideSandbox(script string) int {
 		return reap()
 	}
 	limit, err := timeout()
-	if err != nil {
-		fmt.Println("sandbox:", err)
-		return 2
+	var number int
+	if err == nil {
+		number, err = strconv.Atoi(os.Getenv(stepEnv))
 	}
-	number, err := strconv.Atoi(os.Getenv(stepEnv))
 	if err == nil {
 		err = furnish(number)
 	}

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const lastSignal = 64 // SIGRTMAX: signal(7)
+// LastSignal is SIGRTMAX: signal(7).
+const LastSignal = 64
 
-// isFatal tells whether n ends a process that does nothing about it: signal(7).
-func isFatal(n unix.Signal) bool {
+// IsFatal tells whether n ends a process that does nothing about it: signal(7).
+func IsFatal(n unix.Signal) bool {
 	switch n {
 	case unix.SIGCHLD, unix.SIGCONT, unix.SIGURG, unix.SIGWINCH, unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU:
 		return false
@@ -39,13 +40,13 @@ func restoreSignals(before unix.Sigset_t) { unix.PthreadSigmask(unix.SIG_SETMASK
 func forgetSignals() error {
 	var pending uint64
 	unix.RawSyscall(unix.SYS_RT_SIGPENDING, uintptr(unsafe.Pointer(&pending)), 8, 0)
-	for n := unix.Signal(1); n <= lastSignal; n++ {
-		if pending&(1<<(n-1)) != 0 && isFatal(n) {
+	for n := unix.Signal(1); n <= LastSignal; n++ {
+		if pending&(1<<(n-1)) != 0 && IsFatal(n) {
 			return Failure{fmt.Errorf("signal %d came before the command", n), 128 + int(n)}
 		}
 	}
 	var byDefault [4]uint64
-	for n := uintptr(1); n <= lastSignal; n++ {
+	for n := uintptr(1); n <= LastSignal; n++ {
 		unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&byDefault)), 0, 8, 0, 0)
 	}
 	var none uint64
